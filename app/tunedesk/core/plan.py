@@ -1,0 +1,448 @@
+"""What a run will cost, and which settings make it fit. Pure arithmetic on descriptions; nothing is loaded.
+
+This is the first estimate, from the model's dimensions. Its parts are those of one training step at its busiest
+moment, of the training loop in `tunedesk.engine`, and it carries an error band.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from tunedesk.core.describe import DataInfo, ModelInfo
+from tunedesk.core.hardware import GIB, Device
+from tunedesk.core.methods import default_learning_rate, method
+from tunedesk.core.spec import RunSpec
+
+PARTS = ("weights", "adapter", "gradients", "optimiser", "activations", "logits", "overhead")
+EFFECTIVE_BATCH = 8
+"""Rows per update when both batch settings are `auto`; small enough for small data, usual in the field."""
+
+ATTENTION_NAMES = (
+    "q_proj",
+    "k_proj",
+    "v_proj",
+    "o_proj",
+    "qkv_proj",
+    "query_key_value",
+    "c_attn",
+    "query",
+    "key",
+    "value",
+)
+
+BAND = 0.15
+"""Half width of the error band, as a share of everything but the weights, which are exact."""
+
+_NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
+"""Per weight: 4 bits, one 8-bit scale per 64 weights, one fp32 scale per 256 of those (Dettmers et al. 2023)."""
+
+_OVERHEAD = {"cuda": int(0.65 * GIB), "cpu": int(0.55 * GIB), "mps": int(0.7 * GIB)}
+"""What lives outside tensors: the CUDA context and library workspaces, or the process with its libraries."""
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Estimate(_Model):
+    """Bytes at the busiest moment of one step. `parts` has the keys of `PARTS`, in that order."""
+
+    parts: dict[str, int]
+    peak_bytes: int
+    low_bytes: int
+    high_bytes: int
+
+
+class Change(_Model):
+    """One setting changed to make the run fit: TOML key, values as text, bytes saved, cost in words."""
+
+    key: str
+    label: str
+    before: str
+    after: str
+    saved_bytes: int
+    note: str
+
+
+class Alternative(_Model):
+    """Another way that fits: `settings` are TOML keys with the values to set."""
+
+    title: str
+    note: str
+    settings: dict[str, int | float | bool | str]
+    peak_bytes: int
+
+
+class Resolved(_Model):
+    """Every setting that may be `auto`, with the value that will be used."""
+
+    learning_rate: float
+    alpha: float
+    micro_batch_size: int
+    gradient_accumulation_steps: int
+    max_length: int
+    gradient_checkpointing: bool
+    precision: Literal["bf16", "fp16", "fp32"]
+    device: Literal["cpu", "cuda", "mps"]
+    total_steps: int
+    steps_per_epoch: int
+    eval_steps: int
+    save_steps: int
+
+
+class Plan(_Model):
+    """The answer to 'will it fit, and what should change?'.
+
+    `asked` is the run as asked for; `changes` lead to `suggested`, which is `asked` itself when nothing needs to
+    change. `settings` are the TOML keys of `changes`. `fits` speaks of `asked`, `suggestion_fits` of `suggested`.
+    """
+
+    device: Device
+    method: str
+    resolved: Resolved
+    asked: Estimate
+    fits: bool
+    suggested: Estimate
+    suggestion_fits: bool
+    settings: dict[str, int | float | bool | str]
+    changes: tuple[Change, ...]
+    alternatives: tuple[Alternative, ...]
+    recommended_method: str
+    reasons: tuple[str, ...]
+    trainable_parameters: int
+    total_parameters: int
+    seconds_per_epoch: float | None
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """The settings that decide memory."""
+
+    quantised: bool
+    rank: int
+    targets: str | tuple[str, ...]
+    micro_batch_size: int
+    max_length: int
+    checkpointing: bool
+    precision: Literal["bf16", "fp16", "fp32"]
+
+
+def trained_linears(model: ModelInfo, targets: str | tuple[str, ...]) -> list[tuple[int, int, int]]:
+    """(in_features, out_features, count) of the linear layers that get an adapter."""
+    chosen = [item for item in model.linears if _is_target(item.name, targets)]
+    return [(item.in_features, item.out_features, item.count) for item in chosen]
+
+
+def _is_target(name: str, targets: str | tuple[str, ...]) -> bool:
+    if targets == "all-linear":
+        return True
+    names = ATTENTION_NAMES if targets == "attention" else targets
+    return name in names
+
+
+def lora_parameters(model: ModelInfo, rank: int, targets: str | tuple[str, ...]) -> int:
+    """Trainable parameters of LoRA: rank x (in + out) per matrix (Hu et al. 2021)."""
+    return sum(rank * (i + o) * count for i, o, count in trained_linears(model, targets))
+
+
+def estimate(model: ModelInfo, data: DataInfo | None, device: Device, shape: _Shape) -> Estimate:
+    """Memory of one step with the settings `shape`, in bytes."""
+    wide = 4 if shape.precision == "fp32" else 2
+    linear = sum(item.in_features * item.out_features * item.count for item in model.linears)
+    other = model.parameters - linear
+    weights = other * wide + (int(linear * _NF4_BYTES) if shape.quantised else linear * wide)
+    adapter = lora_parameters(model, shape.rank, shape.targets) * 4
+    tokens = shape.micro_batch_size * _longest(data, shape.max_length)
+    one_layer = tokens * _layer_bytes_per_token(model, wide)
+    if shape.checkpointing:
+        activations = tokens * model.hidden_size * wide * model.layers + one_layer
+    else:
+        activations = one_layer * model.layers
+    scored = int(tokens * _trained_share(data))
+    logits = scored * model.vocabulary * (wide + 4 + 4)
+    workspace = 0
+    if shape.quantised and model.linears:
+        workspace = max(item.in_features * item.out_features for item in model.linears) * wide
+    parts = {
+        "weights": weights,
+        "adapter": adapter,
+        "gradients": adapter,
+        "optimiser": 2 * adapter,
+        "activations": activations,
+        "logits": logits,
+        "overhead": _OVERHEAD[device.kind] + workspace,
+    }
+    peak = sum(parts.values())
+    band = int((peak - weights) * BAND)
+    return Estimate(parts=parts, peak_bytes=peak, low_bytes=peak - band, high_bytes=peak + band)
+
+
+def _layer_bytes_per_token(model: ModelInfo, wide: int) -> int:
+    """What one block keeps for its backward pass, per token.
+
+    Ten vectors of the hidden size (norm inputs and outputs, query, attention output, residuals), keys and values
+    twice, and four of the feed-forward size (gate, up, activation, product), at the width of the arithmetic; the
+    norms keep two in fp32.
+    """
+    head = model.hidden_size // max(1, model.attention_heads)
+    return wide * (10 * model.hidden_size + 4 * head * model.key_value_heads + 4 * model.intermediate_size) + (
+        8 * model.hidden_size
+    )
+
+
+def _longest(data: DataInfo | None, max_length: int) -> int:
+    return min(max_length, data.tokens.longest) if data and data.tokens else max_length
+
+
+def _trained_share(data: DataInfo | None) -> float:
+    if not data or not data.tokens or not data.tokens.tokens:
+        return 1.0
+    # The busiest batch may be all answer; half way between the mean and everything.
+    return (1.0 + data.tokens.trained_tokens / data.tokens.tokens) / 2
+
+
+def make_plan(spec: RunSpec, model: ModelInfo, data: DataInfo | None, device: Device) -> Plan:
+    """Resolve every `auto` of `spec` for this model, data and device, and look for what fits when that does not."""
+    chosen = _first_choice(spec, model, data, device)
+    asked = estimate(model, data, device, chosen)
+    if _fits(asked, device):
+        changes: list[Change] = []
+        final, suggested = chosen, asked
+    else:
+        final, changes = _make_fit(model, data, device, chosen)
+        suggested = estimate(model, data, device, final)
+    resolved = _resolve(spec, model, data, device, chosen)
+    return Plan(
+        device=device,
+        method=spec.method.name,
+        resolved=resolved,
+        asked=asked,
+        fits=_fits(asked, device),
+        suggested=suggested,
+        suggestion_fits=_fits(suggested, device),
+        settings=_settings_of(changes, final, resolved),
+        changes=tuple(changes),
+        alternatives=tuple(_alternatives(model, data, device, chosen)),
+        recommended_method=_recommended(model, data, device, chosen),
+        reasons=tuple(_reasons(model, data, device, chosen)),
+        trainable_parameters=lora_parameters(model, chosen.rank, chosen.targets),
+        total_parameters=model.parameters,
+        seconds_per_epoch=None,
+    )
+
+
+def _fits(item: Estimate, device: Device) -> bool:
+    return item.high_bytes <= device.free_bytes
+
+
+def _rows(data: DataInfo | None) -> int:
+    return max(1, data.train_rows) if data else EFFECTIVE_BATCH
+
+
+def _first_choice(spec: RunSpec, model: ModelInfo, data: DataInfo | None, device: Device) -> _Shape:
+    training = spec.training
+    precision = training.precision
+    if precision == "auto":
+        precision = "bf16" if device.fast_bf16 else ("fp16" if device.kind == "cuda" else "fp32")
+    length = _max_length(spec, model, data)
+    targets = spec.method.target_modules
+    micro = training.micro_batch_size
+    checkpointing = training.gradient_checkpointing
+    shape = _Shape(
+        quantised=method(spec.method.name).quantised,
+        rank=spec.method.rank,
+        targets=targets,
+        micro_batch_size=1 if micro == "auto" else micro,
+        max_length=length,
+        checkpointing=False if checkpointing == "auto" else checkpointing,
+        precision=precision,
+    )
+    tries = [micro] if micro != "auto" else _micro_sizes(spec, data)
+    recompute = [False, True] if checkpointing == "auto" else [checkpointing]
+    for again in recompute:
+        for size in tries:
+            candidate = replace(shape, micro_batch_size=size, checkpointing=again)
+            if _fits(estimate(model, data, device, candidate), device):
+                return candidate
+    return shape
+
+
+def _micro_sizes(spec: RunSpec, data: DataInfo | None) -> list[int]:
+    asked = spec.training.gradient_accumulation_steps
+    most = EFFECTIVE_BATCH if asked == "auto" else max(1, EFFECTIVE_BATCH // asked)
+    sizes = [size for size in (8, 4, 2, 1) if size <= min(most, _rows(data))]
+    return sizes or [1]
+
+
+def _max_length(spec: RunSpec, model: ModelInfo, data: DataInfo | None) -> int:
+    if spec.training.max_length != "auto":
+        return spec.training.max_length
+    limit = min(model.context_length or 2048, 2048)
+    if not data or not data.tokens:
+        return limit
+    return min(limit, max(64, math.ceil(data.tokens.longest / 64) * 64))
+
+
+def _resolve(spec: RunSpec, model: ModelInfo, data: DataInfo | None, device: Device, shape: _Shape) -> Resolved:
+    training = spec.training
+    asked = training.gradient_accumulation_steps
+    accumulation = max(1, min(EFFECTIVE_BATCH, _rows(data)) // shape.micro_batch_size) if asked == "auto" else asked
+    per_epoch = math.ceil(_rows(data) / (shape.micro_batch_size * accumulation))
+    total = training.max_steps or max(1, math.ceil(per_epoch * training.epochs))
+    often = max(1, round(total / 10))
+    rate = training.learning_rate
+    alpha = spec.method.alpha
+    return Resolved(
+        learning_rate=default_learning_rate(model.parameters) if rate == "auto" else rate,
+        alpha=2.0 * spec.method.rank if alpha == "auto" else alpha,
+        micro_batch_size=shape.micro_batch_size,
+        gradient_accumulation_steps=accumulation,
+        max_length=shape.max_length,
+        gradient_checkpointing=shape.checkpointing,
+        precision=shape.precision,
+        device=device.kind,
+        total_steps=total,
+        steps_per_epoch=per_epoch,
+        eval_steps=often if training.eval_steps == "auto" else training.eval_steps,
+        save_steps=often if training.save_steps == "auto" else training.save_steps,
+    )
+
+
+def _make_fit(model: ModelInfo, data: DataInfo | None, device: Device, start: _Shape) -> tuple[_Shape, list[Change]]:
+    """Take the cheapest steps, in order, until it fits or none is left."""
+    shape = start
+    changes: list[Change] = []
+    ladder = [
+        ("training.micro_batch_size", "Batch", "Same result, added up more often. A little slower."),
+        (
+            "training.gradient_checkpointing",
+            "Gradient checkpointing",
+            "Recomputes instead of remembering. About 25% slower.",
+        ),
+        ("method.name", "4-bit weights", "Answers may be slightly weaker."),
+        ("training.max_length", "Longest text", "Longer rows lose their end."),
+    ]
+    for key, label, note in ladder:
+        for candidate, before, after in _candidates(key, data, shape):
+            if _fits(estimate(model, data, device, shape), device):
+                return shape, changes
+            saved = (
+                estimate(model, data, device, shape).peak_bytes - estimate(model, data, device, candidate).peak_bytes
+            )
+            if saved <= 0:
+                continue
+            if changes and changes[-1].key == key:
+                last = changes.pop()
+                before, saved = last.before, saved + last.saved_bytes
+            changes.append(Change(key=key, label=label, before=before, after=after, saved_bytes=saved, note=note))
+            shape = candidate
+    return shape, changes
+
+
+def _candidates(key: str, data: DataInfo | None, shape: _Shape) -> list[tuple[_Shape, str, str]]:
+    match key:
+        case "training.micro_batch_size":
+            sizes = [size for size in (32, 16, 8, 4, 2, 1) if size < shape.micro_batch_size]
+            return [(replace(shape, micro_batch_size=size), str(shape.micro_batch_size), str(size)) for size in sizes]
+        case "training.gradient_checkpointing":
+            return [] if shape.checkpointing else [(replace(shape, checkpointing=True), "Off", "On")]
+        case "method.name":
+            return [] if shape.quantised else [(replace(shape, quantised=True), "LoRA", "QLoRA")]
+        case _:
+            now = _longest(data, shape.max_length)
+            lengths = [length for length in (2048, 1536, 1024, 768, 512, 384, 256) if length < now]
+            return [(replace(shape, max_length=length), str(now), str(length)) for length in lengths]
+
+
+def _settings_of(changes: list[Change], final: _Shape, resolved: Resolved) -> dict[str, int | float | bool | str]:
+    rows = resolved.micro_batch_size * resolved.gradient_accumulation_steps
+    values: dict[str, dict[str, int | float | bool | str]] = {
+        "training.micro_batch_size": {
+            "training.micro_batch_size": final.micro_batch_size,
+            "training.gradient_accumulation_steps": max(1, rows // final.micro_batch_size),
+        },
+        "training.gradient_checkpointing": {"training.gradient_checkpointing": True},
+        "method.name": {"method.name": "qlora"},
+        "training.max_length": {"training.max_length": final.max_length},
+    }
+    settings: dict[str, int | float | bool | str] = {}
+    for change in changes:
+        settings.update(values[change.key])
+    return settings
+
+
+def _alternatives(model: ModelInfo, data: DataInfo | None, device: Device, shape: _Shape) -> list[Alternative]:
+    """At most three other ways that fit, each naming what it gives up."""
+    offers: list[tuple[str, str, _Shape, dict[str, int | float | bool | str]]] = []
+    if not shape.quantised:
+        offers.append(
+            (
+                "4-bit weights (QLoRA)",
+                "Least memory for weights. Slower; answers may be slightly weaker.",
+                replace(shape, quantised=True),
+                {"method.name": "qlora"},
+            )
+        )
+    else:
+        offers.append(
+            (
+                "16-bit weights (LoRA)",
+                "Faster and a little better, for more memory.",
+                replace(shape, quantised=False),
+                {"method.name": "lora"},
+            )
+        )
+    if not shape.checkpointing:
+        offers.append(
+            (
+                "Gradient checkpointing",
+                "Recomputes instead of remembering. Same result, about 25% slower.",
+                replace(shape, checkpointing=True),
+                {"training.gradient_checkpointing": True},
+            )
+        )
+    half = _longest(data, shape.max_length) // 2 // 64 * 64
+    if half >= 64:
+        offers.append(
+            (
+                f"Shorter texts, {half:,} tokens",
+                "Less memory and faster. Longer rows lose their end.",
+                replace(shape, max_length=half),
+                {"training.max_length": half},
+            )
+        )
+    found = []
+    for title, note, candidate, settings in offers:
+        guess = estimate(model, data, device, candidate)
+        if _fits(guess, device):
+            found.append(Alternative(title=title, note=note, settings=settings, peak_bytes=guess.peak_bytes))
+    return found[:3]
+
+
+def _recommended(model: ModelInfo, data: DataInfo | None, device: Device, shape: _Shape) -> str:
+    """LoRA wherever 16-bit weights fit at the smallest batch with checkpointing; QLoRA otherwise."""
+    frugal = replace(shape, quantised=False, micro_batch_size=1, checkpointing=True)
+    return "lora" if _fits(estimate(model, data, device, frugal), device) else "qlora"
+
+
+def _reasons(model: ModelInfo, data: DataInfo | None, device: Device, shape: _Shape) -> list[str]:
+    lora = estimate(model, data, device, replace(shape, quantised=False))
+    qlora = estimate(model, data, device, replace(shape, quantised=True))
+    free = f"{device.free_bytes / GIB:.1f} GiB"
+    needs = f"LoRA needs about {lora.peak_bytes / GIB:.1f} GiB, QLoRA {qlora.peak_bytes / GIB:.1f}; {free} is free."
+    reasons = [needs]
+    if _recommended(model, data, device, shape) == "lora":
+        reasons.append("16-bit weights fit, so nothing is gained by squeezing them into 4 bits.")
+    else:
+        reasons.append("Only 4-bit weights leave room to train on this device.")
+    if device.kind == "cpu":
+        reasons.append("No usable GPU: it trains on the processor, which suits models up to about 1 billion weights.")
+    if data:
+        reasons.append(
+            f"{data.train_rows:,} rows are enough for an adapter, and too few to gain from training all weights."
+        )
+    return reasons

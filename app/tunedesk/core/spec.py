@@ -1,0 +1,291 @@
+"""RUN.toml: what a run was asked to do, with the field's own terms. `"auto"` is resolved by the planner."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from tunedesk.core.methods import METHODS
+from tunedesk.core.problems import Problem, ProblemError, did_you_mean
+
+Auto = Literal["auto"]
+PositiveInt = Annotated[int, Field(ge=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class ModelSection(_Section):
+    """Which model is tuned."""
+
+    source: str = Field(
+        default="starter:chat",
+        min_length=1,
+        description="A folder, a Hub id, a .gguf file, starter:chat or starter:encoder.",
+    )
+    revision: str | None = Field(default=None, description="Branch, tag or commit of a Hub model.")
+
+
+class TaskSection(_Section):
+    """What the model learns to do."""
+
+    kind: Literal["chat", "completion"] = Field(
+        default="chat", description="chat: answer in conversations. completion: go on with a text."
+    )
+
+
+class DataSection(_Section):
+    """What it learns from."""
+
+    train: str = Field(
+        default="starter:support",
+        min_length=1,
+        description="csv, tsv, json, jsonl, parquet or txt; or starter:support.",
+    )
+    validation: str | None = Field(default=None, description="A second file of held-out rows.")
+    validation_fraction: float = Field(
+        default=0.1,
+        ge=0,
+        lt=1,
+        description="Share of rows held out to check progress; the model never trains on them.",
+    )
+    columns: dict[str, str] = Field(
+        default_factory=dict,
+        description="Which column is what, where detection is not enough: messages, prompt, completion, system, text.",
+    )
+
+
+class MethodSection(_Section):
+    """How it learns."""
+
+    name: Literal["lora", "qlora"] = Field(default="lora", description="See `tunedesk methods`.")
+    rank: int = Field(default=16, ge=1, le=1024, description="Width of the two thin matrices.")
+    alpha: Auto | Annotated[float, Field(gt=0)] = Field(
+        default="auto", description="Scale of the adapter: alpha / rank. auto is twice the rank."
+    )
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="Dropout on the adapter's input.")
+    target_modules: Literal["all-linear", "attention"] | tuple[str, ...] = Field(
+        default="all-linear", description="all-linear, attention, or a list of module names."
+    )
+
+
+class TrainingSection(_Section):
+    """How long and how fast."""
+
+    learning_rate: Auto | Annotated[float, Field(gt=0, le=1)] = Field(
+        default="auto",
+        description="Peak learning rate. Too high forgets and diverges; too low learns nothing.",
+    )
+    lr_scheduler: Literal["cosine", "linear", "constant"] = Field(
+        default="cosine", description="Course of the learning rate after warm-up."
+    )
+    warmup_ratio: float = Field(default=0.05, ge=0, le=1, description="Share of steps in which the rate rises.")
+    epochs: Annotated[float, Field(gt=0)] = Field(default=3.0, description="Passes over the training rows.")
+    max_steps: PositiveInt | None = Field(default=None, description="Ends the run earlier or later than `epochs`.")
+    micro_batch_size: Auto | PositiveInt = Field(
+        default="auto", description="Rows in memory at once. Costs memory; no effect on the result."
+    )
+    gradient_accumulation_steps: Auto | PositiveInt = Field(
+        default="auto", description="Micro-batches added up before each update. Costs time, no memory."
+    )
+    max_length: Auto | Annotated[int, Field(ge=8)] = Field(
+        default="auto", description="Longest row in tokens; longer rows are cut at the end."
+    )
+    gradient_checkpointing: Auto | bool = Field(
+        default="auto", description="Recomputes activations instead of keeping them: less memory, more time."
+    )
+    precision: Auto | Literal["bf16", "fp16", "fp32"] = Field(
+        default="auto", description="Number format of the frozen weights and of the arithmetic."
+    )
+    device: Auto | Literal["cpu", "cuda", "mps"] = Field(default="auto", description="Where it is computed.")
+    weight_decay: float = Field(default=0.0, ge=0, description="Pull of the adapter towards zero.")
+    max_grad_norm: float = Field(default=1.0, gt=0, description="Longer gradients are cut to this length.")
+    eval_steps: Auto | PositiveInt = Field(default="auto", description="Steps between two checks on held-out rows.")
+    save_steps: Auto | PositiveInt = Field(default="auto", description="Steps between two checkpoints.")
+    keep_checkpoints: PositiveInt = Field(default=2, description="Older checkpoints are deleted; the best one stays.")
+    seed: int = Field(default=0, ge=0, description="Makes the run repeatable.")
+
+
+class RunSpec(_Section):
+    """A whole RUN.toml."""
+
+    name: str | None = Field(default=None, description="What the run is called in lists.")
+    model: ModelSection = ModelSection()
+    task: TaskSection = TaskSection()
+    data: DataSection = DataSection()
+    method: MethodSection = MethodSection()
+    training: TrainingSection = TrainingSection()
+
+    def to_toml(self) -> str:
+        """The text of a RUN.toml that reads back as this spec."""
+        return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
+
+
+def parse_spec(text: str, where: str = "RUN.toml", overrides: Sequence[str] = ()) -> RunSpec:
+    """Read a run file and apply `--set` overrides (``training.seed=1``).
+
+    Raises `ProblemError` with every fault: TOML syntax with its line, unknown keys with the nearest known one, values
+    of the wrong type or out of range.
+    """
+    try:
+        tree = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ProblemError(
+            Problem(
+                code="spec.syntax",
+                what=f"{where} is not valid TOML.",
+                where=_upper_first(str(error)) + ".",
+                fix='Text values need quotes, for example: source = "starter:chat".',
+            )
+        ) from error
+    problems = [problem for item in overrides if (problem := _apply(tree, item))]
+    try:
+        spec = RunSpec.model_validate_json(_to_json(tree))
+    except ValidationError as error:
+        problems += _explain(error, where)
+    if problems:
+        raise ProblemError(problems)
+    return spec
+
+
+def read_spec(path: Path, overrides: Sequence[str] = ()) -> RunSpec:
+    """`parse_spec` of a file; relative model and data paths are taken from the file's folder."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise ProblemError(
+            Problem(
+                code="spec.missing",
+                what=f"There is no file {path}.",
+                fix="Run `tunedesk starter` to write an example RUN.toml.",
+            )
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ProblemError(
+            Problem(code="spec.unreadable", what=f"{path} cannot be read as text.", found=str(error))
+        ) from error
+    return anchored(parse_spec(text, str(path), overrides), path.parent)
+
+
+def anchored(spec: RunSpec, folder: Path) -> RunSpec:
+    """`spec` with local paths made absolute, taken from `folder`."""
+    data = spec.data.model_copy(
+        update={
+            "train": _anchor(spec.data.train, folder),
+            "validation": _anchor(spec.data.validation, folder) if spec.data.validation else None,
+        }
+    )
+    source = spec.model.source
+    local = looks_local(source) or (folder / source).exists()
+    model = spec.model.model_copy(update={"source": _anchor(source, folder)}) if local else spec.model
+    return spec.model_copy(update={"data": data, "model": model})
+
+
+def looks_local(source: str) -> bool:
+    """Whether a model source can only be a path: it starts like one or ends in .gguf."""
+    return source.startswith(("/", "./", "../", "~", "\\")) or source.lower().endswith(".gguf") or "\\" in source
+
+
+def _anchor(source: str, folder: Path) -> str:
+    if source.startswith("starter:"):
+        return source
+    path = Path(source).expanduser()
+    return str(path if path.is_absolute() else (folder / path).resolve())
+
+
+def _to_json(tree: dict[str, Any]) -> str:
+    return json.dumps(tree, default=str)
+
+
+def _apply(tree: dict[str, Any], override: str) -> Problem | None:
+    key, sign, value = override.partition("=")
+    parts = [part.strip() for part in key.split(".")]
+    if not sign or not all(parts):
+        return Problem(
+            code="spec.override",
+            what=f"--set {override} is not of the form KEY=VALUE.",
+            fix="For example: --set training.learning_rate=2e-4",
+        )
+    node = tree
+    for part in parts[:-1]:
+        node = node.setdefault(part, {})
+        if not isinstance(node, dict):
+            return Problem(code="spec.override", what=f"--set {override}: {part} holds a value, not a section.")
+    node[parts[-1]] = _toml_value(value.strip())
+    return None
+
+
+def _toml_value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _explain(error: ValidationError, where: str) -> list[Problem]:
+    problems: list[Problem] = []
+    seen: set[tuple[Any, ...]] = set()
+    for item in error.errors():
+        location = _known_location(item["loc"])
+        if item["type"] == "extra_forbidden":
+            problems.append(_unknown_key(location, where))
+        elif location not in seen:
+            seen.add(location)
+            problems.append(_bad_value(location, item["input"], item["msg"], where))
+    return problems
+
+
+def _known_location(location: tuple[int | str, ...]) -> tuple[str, ...]:
+    """The part of a pydantic location that names keys of the file; union branches are left out."""
+    model: Any = RunSpec
+    keys: list[str] = []
+    for part in location:
+        if not isinstance(part, str) or not isinstance(model, type) or not issubclass(model, BaseModel):
+            break
+        keys.append(part)
+        field = model.model_fields.get(part)
+        model = field.annotation if field else None
+    return tuple(keys)
+
+
+def _unknown_key(location: tuple[str, ...], where: str) -> Problem:
+    section: Any = RunSpec
+    for part in location[:-1]:
+        section = section.model_fields[part].annotation
+    name = ".".join(location)
+    inside = f" in [{'.'.join(location[:-1])}]" if len(location) > 1 else ""
+    return Problem(
+        code="spec.unknown_key",
+        what=f"'{name}' is not a setting.",
+        where=f"{where}, key '{location[-1]}'{inside}.",
+        fix=did_you_mean(location[-1], section.model_fields),
+    )
+
+
+def _bad_value(location: tuple[str, ...], value: Any, message: str, where: str) -> Problem:
+    field: Any = None
+    model: Any = RunSpec
+    for part in location:
+        field = model.model_fields.get(part) if hasattr(model, "model_fields") else None
+        model = field.annotation if field else None
+    fix = (field.description or "") if field is not None else ""
+    if location == ("method", "name") and isinstance(value, str):
+        fix = did_you_mean(value, [item.name for item in METHODS])
+    return Problem(
+        code="spec.bad_value",
+        what=f"'{'.'.join(location)}' has a value that cannot be used.",
+        where=f"{where}, key '{'.'.join(location)}'.",
+        found=f"There is {value!r} now. {_upper_first(message)}.",
+        fix=fix,
+    )
+
+
+def _upper_first(text: str) -> str:
+    return text[:1].upper() + text[1:]
