@@ -1,0 +1,657 @@
+"""The command line: the same core and the same engine as the window, for scripts, servers and tests.
+
+Exit status: 0 done, 1 internal error, 2 a problem that the user can mend, 130 stopped on request.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import platform
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from tunedesk import __version__, terminal
+from tunedesk.core import events as e
+from tunedesk.core.client import EngineProcess
+from tunedesk.core.hardware import read_hardware
+from tunedesk.core.methods import METHODS
+from tunedesk.core.paths import cache_dir, runs_dir, starter_data
+from tunedesk.core.problems import Problem, ProblemError
+from tunedesk.core.runs import RunFolder, cannot_write, create_run, list_runs, open_run
+from tunedesk.core.spec import RunSpec, read_spec
+from tunedesk.core.state import RunState, reduce_all
+from tunedesk.terminal import ERR, OUT, show_problems
+
+INTERNAL = ("internal", "engine.")
+QUESTIONS = (
+    "My lamp arrived with a cracked shade. What should I do?",
+    "How long do I have to send something back?",
+    "Do you repair old lamps?",
+)
+PACKAGES = (
+    "PySide6-Essentials",
+    "torch",
+    "transformers",
+    "peft",
+    "bitsandbytes",
+    "datasets",
+    "safetensors",
+    "pydantic",
+)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Do what `arguments` say; returns the exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.command(options))
+    except ProblemError as error:
+        return _fail(error.problems, as_json=options.json)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 1
+
+
+def run_without_display() -> int:
+    """The main job where no window can be shown: tune the starter model, and let both models answer."""
+    OUT.print("There is no display here, so the window stays closed. Tuning the starter model instead.")
+    OUT.print("(`tunedesk --help` lists what else the command line does.)\n")
+    try:
+        return _tour()
+    except ProblemError as error:
+        return _fail(error.problems, as_json=False)
+    except KeyboardInterrupt:
+        return 130
+
+
+def _tour() -> int:
+    run = create_run(RunSpec(name="Starter tour"))
+    status = _train(run, resume=False, as_json=False)
+    if status != 0:
+        return status
+    OUT.print("\nThe same questions to the original and to the tuned model:\n")
+    answers = _answers(e.Chat(run=str(run.path)), QUESTIONS, ("base", "tuned"), e.Sampling(temperature=0.0))
+    for question, answer in zip(QUESTIONS, answers, strict=True):
+        terminal.side_by_side(question, answer["base"], answer["tuned"])
+    OUT.print(f"\nRun folder: {run.path}", soft_wrap=True)
+    OUT.print(f"Talk to it: tunedesk chat {run.id}\nSave it:    tunedesk export {run.id} --as adapter --to FOLDER")
+    return 0
+
+
+def _answers(
+    job: e.Chat, questions: Sequence[str], sides: Sequence[e.Side], sampling: e.Sampling
+) -> Iterator[dict[str, str]]:
+    """The answers to each question, asked on its own, by side. Raises `ProblemError`."""
+    with _engine(job) as process:
+        for number, question in enumerate(questions):
+            turn = (e.Message(role="user", content=question),)
+            process.send(e.Ask(id=number, conversations=dict.fromkeys(sides, turn), sampling=sampling))
+        found: dict[str, str] = {}
+        for event in process.events():
+            match event:
+                case e.ChatAnswer(side=side, text=text):
+                    found[side] = text
+                case e.Asked(id=number, problems=problems):
+                    if problems:
+                        raise ProblemError(problems)
+                    yield found
+                    found = {}
+                    if number == len(questions) - 1:
+                        process.send(e.Close())
+                case e.Finished(problems=problems) if problems:
+                    raise ProblemError(problems)
+                case _:
+                    pass
+
+
+# Commands.
+
+
+def train(options: argparse.Namespace) -> int:
+    """`tunedesk train RUN.toml`."""
+    spec = read_spec(Path(options.file), options.set)
+    run = create_run(spec, Path(options.out) if options.out else None)
+    return _train(run, resume=False, as_json=options.json)
+
+
+def resume(options: argparse.Namespace) -> int:
+    """`tunedesk resume RUN_DIR`."""
+    run = open_run(options.run)
+    if run.alive():
+        raise ProblemError(
+            Problem(
+                code="run.alive",
+                what="This run is still training.",
+                where=str(run.path),
+                fix="Wait for its end, or stop it in the window that started it.",
+            )
+        )
+    return _train(run, resume=True, as_json=options.json)
+
+
+def _train(run: RunFolder, *, resume: bool, as_json: bool) -> int:
+    job = e.Train(run=str(run.path), resume=resume)
+    view = terminal.TrainingView()
+    state = RunState()
+    with _engine(job, run.log_file, run.events_file) as process, _stop_on_signals(process):
+        for event in process.events():
+            if as_json:
+                _print_event(event)
+                state = reduce_all([event], state)
+            else:
+                view.show(event)
+    state = state if as_json else view.state
+    if not as_json:
+        terminal.show_verdict(state, str(run.path))
+        show_problems(state.problems)
+    status = _status(state.status, state.problems)
+    if status == 2 and state.began is None and not resume:
+        shutil.rmtree(run.path, ignore_errors=True)  # nothing was trained: leave no empty run behind
+    return status
+
+
+def plan(options: argparse.Namespace) -> int:
+    """`tunedesk plan RUN.toml`."""
+    spec = read_spec(Path(options.file), options.set)
+    found = _collect(e.MakePlan(run_toml=spec.to_toml(), device=options.device), (e.ModelDescribed, e.PlanMade))
+    model = next((event.info for event in found if isinstance(event, e.ModelDescribed)), None)
+    made = next(event.plan for event in found if isinstance(event, e.PlanMade))
+    if options.json:
+        _print_json(
+            {
+                **made.asked.model_dump(),
+                "fits": made.fits,
+                "device": made.device.model_dump(),
+                "suggestion": {
+                    "fits": made.suggestion_fits,
+                    "settings": made.settings,
+                    "changes": [change.model_dump() for change in made.changes],
+                    **made.suggested.model_dump(),
+                },
+                "alternatives": [item.model_dump() for item in made.alternatives],
+                "seconds_per_epoch": made.seconds_per_epoch,
+                "resolved": made.resolved.model_dump(),
+                "recommended_method": made.recommended_method,
+                "reasons": made.reasons,
+                "trainable_parameters": made.trainable_parameters,
+                "total_parameters": made.total_parameters,
+            }
+        )
+    else:
+        terminal.show_plan(made, model)
+    return 0
+
+
+def data(options: argparse.Namespace) -> int:
+    """`tunedesk data FILE`."""
+    source = options.file if options.file.startswith("starter:") else str(Path(options.file).expanduser().resolve())
+    columns = dict(_pair(item) for item in options.column)
+    job = e.InspectData(source=source, model=options.model, task=options.task, columns=columns)
+    found = _collect(job, (e.DataDescribed,))
+    event = next(event for event in found if isinstance(event, e.DataDescribed))
+    if options.json:
+        _print_json({**event.info.model_dump(), "examples": [row.model_dump() for row in event.examples]})
+    else:
+        terminal.show_data(event.info, event.examples)
+    return 0
+
+
+def methods(options: argparse.Namespace) -> int:
+    """`tunedesk methods`."""
+    for item in METHODS:
+        if options.json:
+            _print_json(
+                {
+                    "name": item.name,
+                    "title": item.title,
+                    "summary": item.summary,
+                    "suits": item.suits,
+                    "good": item.good,
+                    "poor": item.poor,
+                    "source": item.source,
+                }
+            )
+            continue
+        OUT.print(f"[bold]{item.title}[/bold]  {item.summary} Suits {item.suits}.")
+        for word, lines in (("good", item.good), ("not for", item.poor)):
+            for line in lines:
+                OUT.print(f"  {word:>7}  {line}")
+        OUT.print(f"  {'source':>7}  {item.source}\n")
+    return 0
+
+
+def chat(options: argparse.Namespace) -> int:
+    """`tunedesk chat RUN_DIR|MODEL`."""
+    is_run = (Path(options.what).expanduser() / "run.toml").is_file() or (runs_dir() / options.what).is_dir()
+    job = e.Chat(run=str(open_run(options.what).path)) if is_run else e.Chat(model=options.what)
+    side: e.Side = "tuned" if is_run and not options.base else "base"
+    temperature = options.temperature if options.temperature is not None else (0.0 if options.prompt else 0.7)
+    sampling = e.Sampling(
+        temperature=temperature, max_new_tokens=options.max_new_tokens, top_p=options.top_p, seed=options.seed
+    )
+    log = cache_dir() / "logs" / "chat.log"
+    with _engine(job, log) as process:
+        talk = _Talk(process, side, sampling, options.system, as_json=options.json)
+        if not talk.load():
+            return talk.status
+        prompts = options.prompt or _typed_prompts(as_json=options.json)
+        for prompt in prompts:
+            talk.ask(prompt, keep=not options.prompt)
+        process.send(e.Close())
+        return talk.finish()
+
+
+class _Talk:
+    """A conversation with a loaded chat engine on the terminal."""
+
+    def __init__(
+        self, process: EngineProcess, side: e.Side, sampling: e.Sampling, system: str | None, *, as_json: bool
+    ) -> None:
+        self._process, self._side, self._sampling, self._json = process, side, sampling, as_json
+        self._system = (e.Message(role="system", content=system),) if system else ()
+        self._history: tuple[e.Message, ...] = ()
+        self._count = 0
+        self._problems: list[Problem] = []
+        self.status = 0
+
+    def load(self) -> bool:
+        """Wait until questions may be asked; False when the model cannot be loaded."""
+        for event in self._process.events():
+            self._show(event)
+            if isinstance(event, e.ChatReady):
+                return True
+        return False
+
+    def ask(self, prompt: str, *, keep: bool) -> None:
+        """Ask and print the answer; with `keep` it goes on in the same conversation."""
+        turn = (*self._history, e.Message(role="user", content=prompt)) if keep else (_user(prompt),)
+        messages = (*self._system, *turn)
+        self._count += 1
+        self._process.send(e.Ask(id=self._count, conversations={self._side: messages}, sampling=self._sampling))
+        for event in self._process.events():
+            self._show(event)
+            if isinstance(event, e.ChatAnswer) and keep:
+                self._history = (*turn, e.Message(role="assistant", content=event.text))
+            if isinstance(event, e.Asked | e.Finished):
+                return
+
+    def finish(self) -> int:
+        """Take the last events; returns the exit status."""
+        for event in self._process.events():
+            self._show(event)
+        return self.status
+
+    def _show(self, event: e.Event) -> None:
+        if self._json:
+            _print_event(event)
+        match event:
+            case e.ChatDelta(text=text) if not self._json:
+                OUT.print(text, end="", markup=False, soft_wrap=True)
+            case e.ChatAnswer() if not self._json:
+                OUT.print()
+            case e.Stage(text=text) if not self._json and ERR.is_terminal:
+                ERR.print(text + " …", style="dim")
+            case e.Notice(text=text) if not self._json:
+                ERR.print(text, style="dim")
+            case e.Asked(problems=problems) | e.Finished(problems=problems) if problems:
+                self.status = _status("failed", problems)
+                if not self._json:
+                    show_problems(problems)
+            case _:
+                pass
+
+
+def _user(prompt: str) -> e.Message:
+    return e.Message(role="user", content=prompt)
+
+
+def _typed_prompts(*, as_json: bool) -> Iterator[str]:
+    """What the person types, until an empty line at the end of input."""
+    if sys.stdin.isatty() and not as_json:
+        ERR.print("Type a message and Enter. Ctrl+D ends.", style="dim")
+    while True:
+        try:
+            prompt = input("You: ") if sys.stdin.isatty() and not as_json else sys.stdin.readline().rstrip("\n")
+        except EOFError:
+            return
+        if not prompt:
+            return
+        yield prompt
+
+
+def export(options: argparse.Namespace) -> int:
+    """`tunedesk export RUN_DIR --as adapter --to DIR`."""
+    run = open_run(options.run)
+    to = str(Path(options.to).expanduser().resolve())
+    with _engine(e.Export(run=str(run.path), kind=options.kind, to=to, replace=options.replace)) as process:
+        for event in process.events():
+            if options.json:
+                _print_event(event)
+            match event:
+                case e.Checked(name=name, passed=passed, detail=detail) if not options.json:
+                    OUT.print(f"{'✓' if passed else '✗'} {name}: {detail}", markup=False)
+                case e.Exported(path=path, bytes=size) if not options.json:
+                    OUT.print(f"Saved and checked: {path} ({size / 1e6:.1f} MB)", markup=False, soft_wrap=True)
+                case e.Finished(outcome=outcome, problems=problems):
+                    if not options.json:
+                        show_problems(problems)
+                    return _status(outcome, problems)
+                case _:
+                    pass
+    return 1
+
+
+def runs(options: argparse.Namespace) -> int:
+    """`tunedesk runs`."""
+    from rich.table import Table
+
+    table = Table("Run", "Name", "Method", "Status", box=None, pad_edge=False)
+    table.add_column("Held-out loss", justify="right")
+    for run in list_runs():
+        row = _run_row(run)
+        if options.json:
+            _print_json(row)
+        else:
+            loss = f"{row['best_loss']:.3f}" if row["best_loss"] is not None else "–"
+            table.add_row(run.id, row["name"] or "", row["method"] or "", row["status"], loss)
+    if options.json:
+        return 0
+    if table.row_count:
+        OUT.print(table)
+    else:
+        OUT.print(f"No runs yet in {runs_dir()}.")
+    return 0
+
+
+def _run_row(run: RunFolder) -> dict[str, Any]:
+    row: dict[str, Any] = {"id": run.id, "path": str(run.path), "name": None, "method": None, "best_loss": None}
+    try:
+        spec, state = run.spec(), run.state()
+    except ProblemError as error:
+        return {**row, "status": "unreadable", "problems": [item.model_dump() for item in error.problems]}
+    return {
+        **row,
+        "name": spec.name,
+        "method": spec.method.name,
+        "status": state.status,
+        "best_loss": state.best.loss if state.best else None,
+        "steps": state.step,
+        "problems": [item.model_dump() for item in state.problems],
+    }
+
+
+def starter(options: argparse.Namespace) -> int:
+    """`tunedesk starter`."""
+    from tunedesk.core.starter import fetch
+
+    say: Callable[[str], None] = (lambda _text: None) if options.json else (lambda text: OUT.print(text, markup=False))
+    fetched = {name: str(fetch(name, say)) for name in ("chat", "encoder")}
+    result: dict[str, Any] = {"models": fetched, "data": str(starter_data("support"))}
+    if not options.fetch_only:
+        path = Path(options.to).expanduser() / "RUN.toml"
+        _write_example(path)
+        result["run_file"] = str(path)
+        say(f"Wrote {path}. Start with: tunedesk train {path}")
+    if options.json:
+        _print_json(result)
+    return 0
+
+
+def _write_example(path: Path) -> None:
+    text = RunSpec(name="Support desk").to_toml()
+    if path.exists():
+        if path.read_text(encoding="utf-8", errors="replace") == text:
+            return
+        raise ProblemError(
+            Problem(
+                code="spec.exists",
+                what=f"{path} is there already.",
+                found="Nothing is written over.",
+                fix="Name another folder with --to.",
+            )
+        )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ProblemError(cannot_write(path, error)) from error
+
+
+def doctor(options: argparse.Namespace) -> int:
+    """`tunedesk doctor`: nothing in it names the user, their files or their network."""
+    hardware = read_hardware()
+    report: dict[str, Any] = {
+        "tunedesk": __version__,
+        "python": platform.python_version(),
+        "system": hardware.system,
+        "cpu": hardware.cpu,
+        "physical_cores": hardware.physical_cores,
+        "fast_bf16": hardware.fast_bf16,
+        "memory_total_bytes": hardware.memory_total,
+        "memory_free_bytes": hardware.memory_free,
+        "disk_free_bytes": hardware.disk_free,
+        "gpus": [gpu.model_dump() for gpu in hardware.gpus],
+        "gpu_note": hardware.gpu_note,
+        "packages": {name: _version(name) for name in PACKAGES},
+        "training": _probe(),
+    }
+    if options.json:
+        _print_json(report)
+        return 0
+    _show_doctor(report)
+    return 0
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "missing"
+
+
+def _probe() -> dict[str, Any]:
+    done = subprocess.run(
+        [sys.executable, "-m", "tunedesk.engine.probe"], capture_output=True, text=True, timeout=120, check=False
+    )
+    if done.returncode == 0:
+        with suppress(json.JSONDecodeError):
+            return dict(json.loads(done.stdout))
+    last = done.stderr.strip().splitlines()[-1:] or [f"exit status {done.returncode}"]
+    return {"problem": last[0].replace(str(Path.home()), "~")}
+
+
+def _show_doctor(report: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    gib = terminal.gib
+    training = report["training"]
+    rows = [
+        ("TuneDesk", report["tunedesk"]),
+        ("Python", report["python"]),
+        ("System", report["system"]),
+        ("Processor", f"{report['cpu']}, {report['physical_cores']} cores"),
+        ("bf16 in hardware", "yes" if report["fast_bf16"] else "no"),
+        ("Memory", f"{gib(report['memory_free_bytes'])} of {gib(report['memory_total_bytes'])} free"),
+        ("Disk", f"{gib(report['disk_free_bytes'])} free"),
+    ]
+    for gpu in report["gpus"]:
+        memory = f"{gib(gpu['free_bytes'])} of {gib(gpu['total_bytes'])} free, driver {gpu['driver']}"
+        rows.append(("GPU", f"{gpu['name']}, {memory}"))
+    if not report["gpus"]:
+        rows.append(("GPU", f"none. {report['gpu_note']}"))
+    rows += list(report["packages"].items())
+    if "problem" in training:
+        rows.append(("Training", f"does not work: {training['problem']}"))
+    else:
+        devices = ", ".join(training["cuda_devices"]) or (
+            "Apple GPU" if training["mps_available"] else "processor only"
+        )
+        rows += [("Training on", devices), ("4-bit weights", training["four_bit"])]
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for name, value in rows:
+        table.add_row(name, str(value))
+    OUT.print(table)
+
+
+# Helpers.
+
+
+@contextmanager
+def _engine(job: e.Job, log_file: Path | None = None, events_file: Path | None = None) -> Iterator[EngineProcess]:
+    """A started engine that is gone when the block ends, however it ends."""
+    log_file = log_file or cache_dir() / "logs" / f"{job.job}.log"
+    process = EngineProcess(job, log_file, events_file)
+    try:
+        process.start()
+    except OSError as error:
+        raise ProblemError(cannot_write(log_file, error)) from error
+    try:
+        yield process
+    finally:
+        if process.running and not process.finished:
+            process.send(e.Stop())
+            if process.wait(10) is None:
+                process.kill()
+
+
+@contextmanager
+def _stop_on_signals(process: EngineProcess) -> Iterator[None]:
+    """Ctrl+C and SIGTERM stop the run after the step at hand; a second one ends it at once."""
+    asked = False
+
+    def stop(_number: int, _frame: object) -> None:
+        nonlocal asked
+        if asked:
+            process.kill()
+            return
+        asked = True
+        ERR.print("Stopping after this step. Once more ends it at once.")
+        process.send(e.Stop())
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _collect(job: e.Job, wanted: tuple[type, ...]) -> list[e.Event]:
+    """Run a short job and keep its answers. Raises `ProblemError` when it failed."""
+    found: list[e.Event] = []
+    with _engine(job) as process:
+        for event in process.events():
+            if isinstance(event, wanted):
+                found.append(event)
+            if isinstance(event, e.Finished) and event.problems:
+                raise ProblemError(event.problems)
+    return found
+
+
+def _status(outcome: str, problems: Sequence[Problem]) -> int:
+    if outcome == "stopped":
+        return 130
+    if outcome == "completed" and not problems:
+        return 0
+    return 1 if any(problem.code.startswith(INTERNAL) for problem in problems) or not problems else 2
+
+
+def _fail(problems: Sequence[Problem], *, as_json: bool) -> int:
+    if as_json:
+        _print_json({"problems": [problem.model_dump() for problem in problems]})
+    else:
+        show_problems(problems)
+    return _status("failed", problems)
+
+
+def _print_event(event: e.Event) -> None:
+    sys.stdout.write(e.write_line(event))
+    sys.stdout.flush()
+
+
+def _print_json(value: object) -> None:
+    sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+    sys.stdout.flush()
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, sign, column = text.partition("=")
+    if not sign:
+        raise ProblemError(
+            Problem(
+                code="cli.column",
+                what=f"--column {text} is not of the form ROLE=COLUMN.",
+                fix="For example: --column prompt=question --column completion=answer",
+            )
+        )
+    return name.strip(), column.strip()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="tunedesk",
+        description="Fine-tune language models on the computer you already own. Without a command it opens the window.",
+    )
+    parser.add_argument("--version", action="version", version=f"tunedesk {__version__}")
+    commands = parser.add_subparsers(dest="name", required=True, metavar="COMMAND")
+
+    def add(name: str, command: Callable[[argparse.Namespace], int], words: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=words, description=words[:1].upper() + words[1:] + ".")
+        sub.add_argument("--json", action="store_true", help="print JSON lines only")
+        sub.set_defaults(command=command)
+        return sub
+
+    def add_spec(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("file", metavar="RUN.toml")
+        sub.add_argument(
+            "--set", action="append", default=[], metavar="KEY=VALUE", help="override, e.g. training.seed=1"
+        )
+
+    sub = add("train", train, "train what a run file says")
+    add_spec(sub)
+    sub.add_argument("--out", metavar="DIR", help="the run's folder (default: a new one among your runs)")
+    add("resume", resume, "go on with a run from its last checkpoint").add_argument("run", metavar="RUN_DIR")
+    sub = add("plan", plan, "will it fit, and what to change")
+    add_spec(sub)
+    sub.add_argument("--device", default="auto", help='auto, cpu, cuda, mps or a card such as "RTX 3060:12GiB"')
+    sub = add("data", data, "what is in a file, and what the model would see")
+    sub.add_argument("file", metavar="FILE")
+    sub.add_argument("--model", metavar="M", help="see it with this model's eyes")
+    sub.add_argument("--task", choices=["auto", "chat", "completion"], default="auto")
+    sub.add_argument("--column", action="append", default=[], metavar="ROLE=COLUMN", help="e.g. prompt=question")
+    add("methods", methods, "every method: what it is for, what it costs, when not to use it")
+    _add_chat(add("chat", chat, "talk to a run or a model"))
+    sub = add("export", export, "save a run's adapter and check it")
+    sub.add_argument("run", metavar="RUN_DIR")
+    sub.add_argument("--as", dest="kind", choices=["adapter"], required=True)
+    sub.add_argument("--to", metavar="DIR", required=True)
+    sub.add_argument("--replace", action="store_true", help="replace what is there, once the new one is checked")
+    add("runs", runs, "list your runs")
+    sub = add("starter", starter, "fetch the starter models and write an example RUN.toml")
+    sub.add_argument("--fetch-only", action="store_true", help="fetch the models and write nothing else")
+    sub.add_argument("--to", metavar="DIR", default=".", help="where RUN.toml is written")
+    add("doctor", doctor, "hardware, versions and what works here; safe to paste in public")
+    return parser
+
+
+def _add_chat(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("what", metavar="RUN_DIR|MODEL")
+    sub.add_argument(
+        "--prompt", action="append", default=[], help="ask this and end; each one is a conversation of its own"
+    )
+    sub.add_argument("--base", action="store_true", help="answer without the adapter")
+    sub.add_argument("--system", help="system prompt")
+    sub.add_argument("--temperature", type=float, help="0 is greedy (default 0 with --prompt, else 0.7)")
+    sub.add_argument("--top-p", type=float, default=0.95)
+    sub.add_argument("--max-new-tokens", type=int, default=256)
+    sub.add_argument("--seed", type=int, default=0)
