@@ -37,6 +37,7 @@ class Channel:
         self._seq = 0
         self._queue: queue.SimpleQueue[Command | None] = queue.SimpleQueue()
         self._stopping = threading.Event()
+        self._input_ended = False
 
     def read_job(self) -> Job:
         """The job on the first line of the input. Raises `pydantic.ValidationError`."""
@@ -73,8 +74,17 @@ class Channel:
     def take(self, timeout: float | None = 0.0) -> Command | None:
         """The next command within `timeout` seconds (None waits for ever), or None at the end of the input."""
         with suppress(queue.Empty):
-            return self._queue.get(block=timeout is None or timeout > 0, timeout=timeout)
+            command = self._queue.get(block=timeout is None or timeout > 0, timeout=timeout)
+            if command is None:
+                self._input_ended = True
+                self._queue.put(None)  # the end stays the end, however often it is asked for
+            return command
         return None
+
+    @property
+    def input_ended(self) -> bool:
+        """Whether `take` has met the end of the input; None from it means "nothing now" until then."""
+        return self._input_ended
 
     @property
     def stop_asked(self) -> bool:

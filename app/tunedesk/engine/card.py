@@ -1,0 +1,180 @@
+"""The model card of an exported adapter: what it was made from, how, and how to load it. Pure text."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from tunedesk import __version__
+from tunedesk.core.describe import ModelInfo
+from tunedesk.core.methods import method
+from tunedesk.core.plan import Resolved
+from tunedesk.core.spec import RunSpec
+from tunedesk.core.state import RunState
+
+
+@dataclass(frozen=True)
+class CardFacts:
+    """Everything that a card states.
+
+    `base` is what loads the base on this computer, `hub_id` its name on the Hub where it has one. `data_sha256` is
+    that of the training file when it was trained on; `step` is the checkpoint that the adapter is, or None for the
+    run's result.
+    """
+
+    title: str
+    spec: RunSpec
+    state: RunState
+    info: ModelInfo
+    base: str
+    hub_id: str | None
+    data_sha256: str | None
+    versions: dict[str, str]
+    step: int | None
+
+
+def model_card(facts: CardFacts) -> str:
+    """The README.md of the export, with front matter in the Hub's form."""
+    parts = [
+        _front_matter(facts),
+        f"# {_one_line(facts.title)}",
+        _opening(facts),
+        _loading(facts),
+        _data(facts),
+        _settings(facts),
+        _results(facts),
+        _licence(facts),
+        _made_with(facts),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _front_matter(facts: CardFacts) -> str:
+    lines = ["---"]
+    tags = ["lora", "tunedesk"]
+    if facts.hub_id:
+        lines.append(f"base_model: {json.dumps(facts.hub_id)}")
+        tags.insert(0, f"base_model:adapter:{facts.hub_id}")
+    if facts.info.licence:
+        lines.append(f"license: {json.dumps(facts.info.licence)}")
+    lines += ["library_name: peft", "pipeline_tag: text-generation", "tags:"]
+    lines += [f"- {json.dumps(tag)}" for tag in tags]
+    return "\n".join([*lines, "---"])
+
+
+def _base_name(facts: CardFacts) -> str:
+    return f"[{facts.hub_id}](https://huggingface.co/{facts.hub_id})" if facts.hub_id else facts.info.name
+
+
+def _opening(facts: CardFacts) -> str:
+    task = {"chat": "to answer in conversations", "completion": "to go on with texts"}[facts.spec.task.kind]
+    text = f"An adapter for {_base_name(facts)}, tuned with {method(facts.spec.method.name).title} {task}."
+    if facts.info.origin in ("starter", "gguf"):
+        text += " The base was read from a GGUF file: its weights are rounded, so the original may answer a little"
+        text += " differently."
+    if facts.step is not None:
+        text += f" The run did not finish; this is its checkpoint of step {facts.step}."
+    return text
+
+
+def _loading(facts: CardFacts) -> str:
+    code = (
+        "from peft import PeftModel\n"
+        "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
+        f"base = AutoModelForCausalLM.from_pretrained({json.dumps(facts.base)})\n"
+        'model = PeftModel.from_pretrained(base, "path/to/this/folder")\n'
+        'tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")'
+    )
+    note = ""
+    if facts.hub_id and facts.hub_id != facts.base:
+        note = f"\n\nOn another computer, load the base as `{facts.hub_id}`."
+    elif not facts.hub_id:
+        note = "\n\nOn another computer, name the folder of the same base model there."
+    return f"## Load it\n\n```python\n{code}\n```{note}"
+
+
+def _data(facts: CardFacts) -> str:
+    name = Path(facts.spec.data.train).name
+    lines = [f"- File: `{name}`"]
+    if facts.data_sha256:
+        lines.append(f"- SHA-256: `{facts.data_sha256}`")
+    began = facts.state.began
+    if began:
+        lines.append(f"- Rows: {began.train_rows:,} to learn from, {began.eval_rows:,} held out")
+    return "## Data\n\n" + "\n".join(lines)
+
+
+def _settings(facts: CardFacts) -> str:
+    spec = facts.spec
+    targets = spec.method.target_modules
+    rows: list[tuple[str, object]] = [
+        ("Method", method(spec.method.name).title),
+        ("Rank", spec.method.rank),
+        ("Dropout", spec.method.dropout),
+        ("Target modules", targets if isinstance(targets, str) else ", ".join(targets)),
+        ("Schedule", f"{spec.training.lr_scheduler}, warm-up {spec.training.warmup_ratio:.0%} of the steps"),
+        ("Weight decay", spec.training.weight_decay),
+        ("Longest gradient", spec.training.max_grad_norm),
+        ("Seed", spec.training.seed),
+    ]
+    if facts.state.plan:
+        rows[2:2] = _resolved(facts.state.plan.resolved)
+    began = facts.state.began
+    if began:
+        rows += [("Trainable weights", f"{began.trainable_parameters:,} of {began.total_parameters:,}")]
+        rows += [("Device", f"{began.device}, {began.precision}")]
+    return "## Settings\n\n" + _table(("Setting", "Value"), rows)
+
+
+def _resolved(values: Resolved) -> list[tuple[str, object]]:
+    return [
+        ("Alpha", f"{values.alpha:g}"),
+        ("Learning rate", f"{values.learning_rate:g}"),
+        ("Rows per update", values.micro_batch_size * values.gradient_accumulation_steps),
+        ("Micro-batch", values.micro_batch_size),
+        ("Longest row", f"{values.max_length:,} tokens"),
+        ("Gradient checkpointing", "on" if values.gradient_checkpointing else "off"),
+    ]
+
+
+def _results(facts: CardFacts) -> str:
+    state = facts.state
+    rows: list[tuple[str, object]] = []
+    if state.base_loss is not None:
+        rows.append(("Base, held out", f"{state.base_loss:.4f}"))
+    if state.best:
+        rows.append((f"Best, held out (step {state.best.step:,})", f"{state.best.loss:.4f}"))
+    if state.evaluations:
+        last = state.evaluations[-1]
+        rows.append((f"Last, held out (step {last.step:,})", f"{last.loss:.4f}"))
+    if state.steps:
+        rows.append((f"Last, training (step {state.step:,})", f"{state.steps[-1].loss:.4f}"))
+    if not rows:
+        return ""
+    intro = "Loss in nats per trained token."
+    if state.began:
+        intro += f" {state.step:,} of {state.began.total_steps:,} steps were trained."
+    if state.adapter and facts.step is None:
+        intro += f" The adapter holds the weights of step {state.adapter.step:,}."
+    return f"## Results\n\n{intro}\n\n" + _table(("Loss", "Value"), rows)
+
+
+def _licence(facts: CardFacts) -> str:
+    if facts.info.licence:
+        return f"## Licence\n\nThe base model is under `{facts.info.licence}`; the adapter inherits its terms."
+    return "## Licence\n\nThe base model does not state its licence. Find out before you pass the adapter on."
+
+
+def _made_with(facts: CardFacts) -> str:
+    versions = {"TuneDesk": __version__, **facts.versions}
+    return "Made with " + ", ".join(f"{name} {version}" for name, version in versions.items()) + "."
+
+
+def _table(head: tuple[str, str], rows: list[tuple[str, object]]) -> str:
+    lines = [f"| {head[0]} | {head[1]} |", "|---|---|"]
+    return "\n".join(lines + [f"| {name} | {value} |" for name, value in rows])

@@ -1,0 +1,236 @@
+"""Tokenizer and base model from a local folder, in the precision and on the device of the plan. safetensors only."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
+
+from tunedesk.core.describe import ModelInfo
+from tunedesk.core.hardware import Device, Hardware, choose_device, read_hardware
+from tunedesk.core.problems import Problem, ProblemError
+
+Precision = Literal["bf16", "fp16", "fp32"]
+
+DTYPES: dict[str, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+
+
+def load_tokenizer(info: ModelInfo) -> PreTrainedTokenizerBase:
+    """The tokenizer in the model's folder. Raises `ProblemError`."""
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(local_path(info), trust_remote_code=False)
+    except (OSError, ValueError, KeyError, TypeError, ImportError, json.JSONDecodeError) as error:
+        raise ProblemError(
+            Problem(
+                code="model.tokenizer",
+                what=f"The tokenizer of {info.name} cannot be read.",
+                where=info.path or "",
+                found=first_line(error),
+                fix="The folder needs tokenizer.json (or tokenizer.model) and tokenizer_config.json.",
+            )
+        ) from error
+    return tokenizer
+
+
+def local_path(info: ModelInfo) -> str:
+    """The model's folder on this computer. Raises `ProblemError` when it is not here yet."""
+    if info.path is None:
+        raise ProblemError(
+            Problem(
+                code="model.not_here",
+                what=f"{info.name} is not on this computer yet.",
+                fix="Fetch it first: choose it on the Model page, or start the training while online.",
+            )
+        )
+    return info.path
+
+
+def check_task(info: ModelInfo, task: str) -> None:
+    """Raises `ProblemError` when the model cannot do `task`: an encoder reads text and writes none."""
+    if info.kind == "decoder":
+        return
+    kinds = {
+        "encoder": "an encoder: it reads text and writes none",
+        "seq2seq": "a model that rewrites one text as another",
+    }
+    raise ProblemError(
+        Problem(
+            code="model.kind",
+            what=f"{info.name} cannot be tuned for the task {task}.",
+            where=info.source,
+            found=f"It is {kinds.get(info.kind, f'of the kind {info.architecture}')}.",
+            fix="Choose a model that writes text, such as starter:chat.",
+        )
+    )
+
+
+def pick_device(wanted: str) -> Device:
+    """The device that `wanted` names, as far as this torch can use it. Raises `ProblemError`."""
+    return choose(usable(read_hardware()), wanted)
+
+
+def choose(hardware: Hardware, wanted: str) -> Device:
+    """`core.hardware.choose_device` with its sentence as a `ProblemError`."""
+    try:
+        return choose_device(hardware, wanted)
+    except ValueError as error:
+        raise ProblemError(
+            Problem(
+                code="device.missing",
+                what=f"The device '{wanted}' cannot be had.",
+                found=str(error),
+                fix='Set training.device = "auto" to take what is there.',
+            )
+        ) from error
+
+
+def usable(hardware: Hardware) -> Hardware:
+    """`hardware` without the GPUs that this build of torch cannot reach."""
+    if not hardware.gpus or torch.cuda.is_available():
+        return hardware
+    built = "is built for the processor alone" if torch.version.cuda is None else "cannot reach the driver"
+    note = f"There is a GPU ({hardware.gpus[0].name}), but the installed torch {built}."
+    return hardware.model_copy(update={"gpus": (), "gpu_note": note})
+
+
+def torch_device(device: Device) -> torch.device:
+    """The torch device of `device`; of several GPUs the one with most free memory."""
+    if device.kind != "cuda":
+        return torch.device(device.kind)
+    free = [torch.cuda.mem_get_info(index)[0] for index in range(torch.cuda.device_count())]
+    return torch.device("cuda", free.index(max(free)))
+
+
+def use_physical_cores() -> None:
+    """One thread for each physical core: matrix products gain nothing from hyper-threads."""
+    torch.set_num_threads(max(1, read_hardware().physical_cores))
+
+
+def load_base(
+    info: ModelInfo, precision: Precision, device: torch.device, quantised: bool = False, for_training: bool = True
+) -> PreTrainedModel:
+    """The base model on `device`, its weights in `precision` or, quantised, its linear layers in packed NF4.
+
+    Raises `ProblemError` when the folder holds no safetensors of that model.
+    """
+    transformers_logging.disable_progress_bar()
+    dtype = DTYPES[precision]
+    options: dict[str, Any] = {"dtype": dtype, "use_safetensors": True, "trust_remote_code": False}
+    if quantised:
+        options |= {"quantization_config": nf4(dtype), "device_map": {"": device}}
+    if _soft_caps(local_path(info)):
+        options["attn_implementation"] = "eager"  # the fused kernels leave out the cap on attention scores
+    try:
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(local_path(info), **options)
+    except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
+        raise ProblemError(
+            Problem(
+                code="model.load",
+                what=f"{info.name} cannot be loaded.",
+                where=info.path or "",
+                found=first_line(error),
+                fix="The folder needs config.json and whole *.safetensors files of a model that writes text.",
+            )
+        ) from error
+    if not quantised:
+        model.to(device)
+    elif for_training:
+        _keep_packed(model)
+    model.config.use_cache = not for_training
+    model.requires_grad_(False)
+    return model
+
+
+def nf4(dtype: torch.dtype) -> Any:
+    """4-bit NormalFloat with double quantisation, arithmetic in `dtype` (Dettmers et al. 2023)."""
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+    )
+
+
+def _keep_packed(model: PreTrainedModel) -> None:
+    """Keep bitsandbytes from repacking weights in place for CPU inference: it undoes the double quantisation."""
+    import bitsandbytes as bnb
+
+    for module in model.modules():
+        if isinstance(module, bnb.nn.Linear4bit):
+            module.support_avx512bf16_for_cpu = False
+
+
+def _soft_caps(path: str) -> bool:
+    try:
+        config = json.loads((Path(path) / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return bool(config.get("attn_logit_softcapping"))
+
+
+def weight_bytes(model: torch.nn.Module) -> int:
+    """Bytes of all parameters and buffers with the scales of packed ones; shared storage is counted once."""
+    storages = {}
+    for tensor in _tensors(model):
+        storage = tensor.untyped_storage()
+        storages[storage.data_ptr()] = storage.nbytes()
+    return sum(storages.values())
+
+
+def _tensors(model: torch.nn.Module) -> Iterator[torch.Tensor]:
+    yield from model.buffers()
+    for parameter in model.parameters():
+        yield parameter
+        state = getattr(parameter, "quant_state", None)
+        if state is not None:
+            yield from _scales(state)
+
+
+def _scales(state: Any) -> Iterator[torch.Tensor]:
+    for value in (state.absmax, state.code, state.offset):
+        if isinstance(value, torch.Tensor):
+            yield value
+    if getattr(state, "state2", None) is not None:
+        yield from _scales(state.state2)
+
+
+def parameter_count(model: torch.nn.Module) -> int:
+    """Weights of the model; a packed one counts what it stands for."""
+    count = 0
+    for parameter in model.parameters():
+        state = getattr(parameter, "quant_state", None)
+        count += state.shape.numel() if state is not None else parameter.numel()
+    return count
+
+
+def versions() -> dict[str, str]:
+    """What computes: name to version."""
+    import bitsandbytes
+    import peft
+    import transformers
+
+    import tunedesk
+
+    return {
+        "tunedesk": tunedesk.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "peft": peft.__version__,
+        "bitsandbytes": bitsandbytes.__version__,
+    }
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an exception says."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,130 @@
+"""Tiny models with random weights, adapters and finished runs, built in well under a second."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, get_peft_model
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import (
+    AutoModelForCausalLM,
+    BertConfig,
+    BertModel,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
+
+from tunedesk.core.runs import RunFolder, create_run
+from tunedesk.core.spec import parse_spec
+
+CHATML = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+_TEXT = [
+    "system user assistant",
+    "How do I send a parcel back? Put it into its box and take it to the post office; it is free of charge.",
+    "Where is my order? It left our house on Monday and should be with you by Thursday at the latest.",
+    "Grüße aus Köln, schöne Straße: naïve café, señor. 漢字かな交じり文 😀🚀",
+]
+
+
+@cache
+def _trained_tokenizer() -> str:
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=SPECIAL, initial_alphabet=alphabet)
+    tokenizer.train_from_iterator(_TEXT, trainer)
+    return str(tokenizer.to_str())
+
+
+def tiny_tokenizer(template: str | None = CHATML) -> PreTrainedTokenizerFast:
+    """A byte-level tokenizer of 400 tokens; with a template, `<|im_end|>` is EOS."""
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(_trained_tokenizer()),
+        eos_token="<|im_end|>" if template else "<|endoftext|>",
+        pad_token="<|endoftext|>",
+    )
+    if template:
+        tokenizer.chat_template = template
+    return tokenizer
+
+
+def tiny_model(
+    folder: Path,
+    family: str = "llama",
+    template: str | None = CHATML,
+    dtype: torch.dtype = torch.float32,
+    context: int = 256,
+    seed: int = 0,
+) -> Path:
+    """Write a random model of `family` (llama, qwen2, gpt2, bert) with its tokenizer into `folder`."""
+    torch.manual_seed(seed)
+    tokenizer = tiny_tokenizer(template)
+    size = {"vocab_size": len(tokenizer), "eos_token_id": tokenizer.eos_token_id, "bos_token_id": None}
+    wide = {
+        **size,
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "max_position_embeddings": context,
+    }
+    match family:
+        case "llama":
+            model = LlamaForCausalLM(LlamaConfig(**wide, num_key_value_heads=2, tie_word_embeddings=True))
+        case "qwen2":
+            model = Qwen2ForCausalLM(Qwen2Config(**wide, num_key_value_heads=2, tie_word_embeddings=False))
+        case "gpt2":
+            model = GPT2LMHeadModel(GPT2Config(**size, n_embd=64, n_layer=2, n_head=4, n_positions=context))
+        case "bert":
+            model = BertModel(BertConfig(**wide))
+        case _:
+            raise ValueError(family)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                parameter.normal_(0, 0.2)  # far from zero, so that greedy answers vary
+    model.to(dtype).save_pretrained(str(folder))
+    tokenizer.save_pretrained(str(folder))
+    return folder
+
+
+def tiny_adapter(model: Path, folder: Path, rank: int = 4, seed: int = 1) -> Path:
+    """Write a random LoRA adapter for `model` that plainly changes its answers."""
+    torch.manual_seed(seed)
+    base = AutoModelForCausalLM.from_pretrained(str(model))
+    config = LoraConfig(r=rank, lora_alpha=4 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
+    tuned = get_peft_model(base, config)
+    with torch.no_grad():
+        for name, parameter in tuned.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(0, 0.1)
+    tuned.save_pretrained(str(folder))
+    return folder
+
+
+def tiny_run(folder: Path, model: Path, adapter: bool = True, task: str = "chat") -> RunFolder:
+    """Write the folder of a run on `model`, with a random adapter as its result."""
+    rows = folder.parent / f"{folder.name}.jsonl"
+    turns = [{"role": "user", "content": "Hello?"}, {"role": "assistant", "content": "Good day."}]
+    rows.write_text("".join(json.dumps({"messages": turns}) + "\n" for _ in range(4)), encoding="utf-8")
+    text = (
+        f"name = 'A tiny run'\n[model]\nsource = {json.dumps(str(model))}\n[task]\nkind = '{task}'\n"
+        f"[data]\ntrain = {json.dumps(str(rows))}\n[training]\ndevice = 'cpu'\n"
+    )
+    run = create_run(parse_spec(text), folder)
+    if adapter:
+        tiny_adapter(model, run.adapter)
+    return run
