@@ -267,7 +267,7 @@ def _first_choice(spec: RunSpec, model: ModelInfo, data: DataInfo | None, device
         checkpointing=False if checkpointing == "auto" else checkpointing,
         precision=precision,
     )
-    tries = [micro] if micro != "auto" else _micro_sizes(spec, data)
+    tries = [micro] if micro != "auto" else _micro_sizes(spec, data, device)
     recompute = [False, True] if checkpointing == "auto" else [checkpointing]
     for again in recompute:
         for size in tries:
@@ -277,10 +277,12 @@ def _first_choice(spec: RunSpec, model: ModelInfo, data: DataInfo | None, device
     return shape
 
 
-def _micro_sizes(spec: RunSpec, data: DataInfo | None) -> list[int]:
+def _micro_sizes(spec: RunSpec, data: DataInfo | None, device: Device) -> list[int]:
+    """Sizes worth trying, the best first. On a processor 4 rows are faster than 8: more of the work stays in cache."""
     asked = spec.training.gradient_accumulation_steps
     most = EFFECTIVE_BATCH if asked == "auto" else max(1, EFFECTIVE_BATCH // asked)
-    sizes = [size for size in (8, 4, 2, 1) if size <= min(most, _rows(data))]
+    largest = 4 if device.kind == "cpu" else 8
+    sizes = [size for size in (8, 4, 2, 1) if size <= min(most, largest, _rows(data))]
     return sizes or [1]
 
 

@@ -300,22 +300,34 @@ class Renderer:
         if not row.turns:
             prompt = [("prompt", 0)] if row.prompt else []
             return [*prompt, ("text", written.trained[0][0] if row.prompt else 0)]
-        bounds: list[tuple[str, int]] = []
-        end = 0
-        for role, (start, stop) in _spoken(row, contents):
+        (first, (start, end)), *others = _spoken(row, contents)
+        bounds = [(first, 0)]
+        written_by_template = self._own_system(written.text[:start])
+        if written_by_template and first != "system":
+            bounds = [("system", 0), (first, written_by_template)]
+        for role, (start, stop) in others:
             bounds.append((role, self._turn_start(written.text, end, start)))
             end = stop
-        bounds[0] = (bounds[0][0], 0)
         return bounds
+
+    def _own_system(self, lead: str) -> int:
+        """Where a system turn that the template adds by itself ends in `lead`, the text before the first content."""
+        closing = self._tokenizer.eos_token or ""
+        place = lead.find(closing, 1) if closing and not self._closes(lead) else -1
+        return _after_space(lead, place + len(closing)) if place > 0 else 0
 
     def _turn_start(self, text: str, end: int, start: int) -> int:
         """Where, between the end of one content and the start of the next, the new turn begins."""
+        if self._closes(text[:end]):
+            return _after_space(text, end)
         gap = text[end:start]
         places = [place + len(item) for item in self._specials if (place := gap.find(item)) >= 0]
-        if not places:
-            return end
-        place = min(places)
-        return end + place + len(gap[place:]) - len(gap[place:].lstrip())
+        return _after_space(text, end + min(places)) if places else end
+
+
+def _after_space(text: str, place: int) -> int:
+    """The first place from `place` on that is no white space."""
+    return place + len(text[place:]) - len(text[place:].lstrip())
 
 
 class _UnstableError(Exception):
