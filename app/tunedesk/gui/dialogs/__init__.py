@@ -1,0 +1,1 @@
+"""Windows over the window: settings, logs, questions, and what went wrong."""

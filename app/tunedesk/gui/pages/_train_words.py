@@ -1,0 +1,118 @@
+"""What the Train page says about a run: pure functions of its state, apart from the words."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from PySide6.QtCore import QCoreApplication
+
+from tunedesk.core.events import TrainingBegan
+from tunedesk.core.state import LogLine as StateLine
+from tunedesk.core.state import RunState
+from tunedesk.gui import words
+from tunedesk.gui.widgets import LogLine
+
+PLAN_POINTS = 120
+
+
+def tr(text: str) -> str:
+    """`text` in the user's language."""
+    return QCoreApplication.translate("Train", text)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The end of a run in one sentence and one more."""
+
+    tone: Literal["ok", "warn", "info"]
+    headline: str
+    text: str
+
+
+def verdict(state: RunState) -> Verdict:
+    """How a run ended that did not fail."""
+    stopped = state.status == "stopped"
+    base, best = state.base_loss, state.best
+    if best is None or base is None or not math.isfinite(base):
+        headline = tr("Stopped on request.") if stopped else tr("Training is done.")
+        return Verdict("info" if stopped else "ok", headline, _how_long(state))
+    if best.step == 0 or best.loss >= base:
+        headline = tr("Held-out loss did not fall: {0} before, {1} at best.")
+        return Verdict("warn", headline.format(words.loss(base), words.loss(best.loss)), _how_long(state))
+    fall = words.share((base - best.loss) / base)
+    headline = tr("Held-out loss fell from {0} to {1}, {2} lower.").format(
+        words.loss(base), words.loss(best.loss), fall
+    )
+    kept = tr("The best, step {0}, is kept.").format(words.count(best.step))
+    return Verdict("ok", headline, f"{_how_long(state)} {kept}")
+
+
+def _how_long(state: RunState) -> str:
+    steps = words.several(state.step, tr("step"), tr("steps"))
+    seconds = elapsed(state)
+    if state.status == "stopped" and state.began:
+        total = words.count(state.began.total_steps)
+        return tr("Stopped on request after {0} of {1} steps in {2}.").format(
+            words.count(state.step), total, words.duration(seconds)
+        )
+    return tr("{0} in {1}.").format(steps, words.duration(seconds))
+
+
+def elapsed(state: RunState) -> float:
+    """Seconds that this stretch of training has taken."""
+    if state.training_since is None or state.last_time is None:
+        return 0.0
+    return max(0.0, state.last_time - state.training_since)
+
+
+def epoch_words(state: RunState) -> str:
+    """``Epoch 2 of 3``."""
+    began = state.began
+    if began is None:
+        return tr("Epoch {0}").format(words.DASH)
+    per_epoch = max(1, began.steps_per_epoch)
+    total = max(1, math.ceil(began.total_steps / per_epoch))
+    now = min(total, max(0, state.step - 1) // per_epoch + 1)
+    return tr("Epoch {0} of {1}").format(words.count(now), words.count(total))
+
+
+def epoch_steps(began: TrainingBegan | None) -> tuple[int, ...]:
+    """The steps at which an epoch ends and another begins."""
+    if began is None or began.steps_per_epoch <= 0:
+        return ()
+    ends = range(began.steps_per_epoch, began.total_steps, began.steps_per_epoch)
+    return tuple(ends) if len(ends) <= 40 else ()
+
+
+def planned_rates(began: TrainingBegan, first: int) -> list[tuple[int, float]]:
+    """The learning rate from step `first` to the end, at no more than `PLAN_POINTS` places."""
+    last = began.total_steps
+    if first >= last:
+        return []
+    stride = max(1, (last - first) // PLAN_POINTS)
+    steps = [*range(first, last, stride), last]
+    return [(step, rate_at(began, step)) for step in steps]
+
+
+def rate_at(began: TrainingBegan, step: int) -> float:
+    """The planned learning rate of a step, the first being 1."""
+    done = step - 1
+    if done < began.warmup_steps:
+        return began.peak_learning_rate * step / max(1, began.warmup_steps)
+    share = (done - began.warmup_steps) / max(1, began.total_steps - began.warmup_steps)
+    match began.scheduler:
+        case "cosine":
+            return began.peak_learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
+        case "linear":
+            return began.peak_learning_rate * max(0.0, 1 - share)
+        case _:
+            return began.peak_learning_rate
+
+
+def log_line(line: StateLine) -> LogLine:
+    """A line of the plain-words log as the list shows it."""
+    glyphs: dict[str, Literal["dot", "star", "warn", "bad"]] = {"good": "star", "warn": "warn", "bad": "bad"}
+    right = tr("Step {0}").format(words.count(line.step)) if line.step is not None else ""
+    return LogLine(words.log_time(line.time), line.text, glyphs.get(line.level, "dot"), right)

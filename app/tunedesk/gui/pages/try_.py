@@ -1,0 +1,514 @@
+"""The sixth step: the same words to the original and to the tuned model, answers side by side."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from PySide6.QtCore import Qt, QTimer
+from PySide6.QtGui import QHideEvent, QResizeEvent, QShowEvent
+from PySide6.QtWidgets import (
+    QHBoxLayout,
+    QSizePolicy,
+    QSlider,
+    QSpinBox,
+    QStackedWidget,
+    QVBoxLayout,
+    QWidget,
+)
+
+from tunedesk.core.events import Sampling, Side
+from tunedesk.core.project import busy
+from tunedesk.gui import words
+from tunedesk.gui.chatting import ChatSession
+from tunedesk.gui.pages._try_parts import (
+    SIDES,
+    Composer,
+    HeadCard,
+    InstructionsPopup,
+    Mode,
+    SamplingPopup,
+    TurnView,
+)
+from tunedesk.gui.pages.base import Page
+from tunedesk.gui.rail_lines import adapter_step, has_adapter
+from tunedesk.gui.runs_list import run_name
+from tunedesk.gui.session import Session
+from tunedesk.gui.theme import MEASURES, Theme
+from tunedesk.gui.widgets import Button, Card, EmptyState, Label, Rule, Segmented, Skeleton, SlimProgress
+from tunedesk.gui.words import problem_item
+
+MOST_SUGGESTIONS = 4
+EMPTY, LOADING, TALK = 0, 1, 2
+
+
+class TryPage(Page):
+    """Talk to the base, to the tuned model, or to both at once."""
+
+    def __init__(self, session: Session, chat: ChatSession) -> None:
+        super().__init__(session, "try", "")
+        self.chat = chat
+        self.mode: Mode = "both"
+        self._turns: list[TurnView] = []
+        self._suggested: tuple[str, ...] = ()
+        self._bottom = 0
+        self.header.set_title(self.tr("Try"))
+        self.header.set_subtitle(self.tr("The same words to both models, from the same starting point."))
+        self._build_actions()
+        self._build_frame()
+        self._build_popups()
+        self._connect()
+        self.footer.set_back(self.tr("Back: Train"))
+        self._show_turns()
+
+    # Building.
+
+    def _build_actions(self) -> None:
+        options = (
+            ("both", self.tr("Side by side")),
+            ("tuned", self.tr("Tuned only")),
+            ("base", self.tr("Original only")),
+        )
+        self.modes = Segmented(options, "both", name=self.tr("Who answers"), compact=False)
+        self.modes.setObjectName("whoAnswers")
+        self.new_button = Button(self.tr("New chat"), icon_name="plus")
+        self.new_button.setObjectName("newChat")
+        self.new_button.setAccessibleName(self.new_button.text())
+        self.header.add_action(self.modes)
+        self.header.add_action(self.new_button)
+
+    def _build_frame(self) -> None:
+        self.heads = {side: HeadCard(side) for side in SIDES}
+        self.heads_row = QWidget()
+        self.heads_row.setObjectName("heads")
+        row = QHBoxLayout(self.heads_row)
+        row.setContentsMargins(MEASURES.margin, 0, MEASURES.margin, 12)
+        row.setSpacing(16)
+        for head in self.heads.values():
+            row.addWidget(head, 1)
+        self.stack = QStackedWidget()
+        self.stack.setObjectName("states")
+        self.stack.addWidget(self._build_empty())
+        self.stack.addWidget(self._build_loading())
+        self.stack.addWidget(self._build_talk())
+        self.body.addWidget(self.stack, 1)
+        self.composer_row = QWidget()
+        row = QHBoxLayout(self.composer_row)
+        row.setContentsMargins(MEASURES.margin, 12, MEASURES.margin, MEASURES.gap)
+        row.addWidget(self._build_composer())
+        whole = cast(QVBoxLayout, self.layout())
+        whole.insertWidget(1, self.heads_row)
+        whole.insertWidget(3, self.composer_row)
+        self.scroll_area.verticalScrollBar().rangeChanged.connect(self._on_range)
+
+    def _build_empty(self) -> QWidget:
+        self.empty = EmptyState("message", "", title=self.tr("Nothing is tuned yet"))
+        self.empty.setObjectName("emptyTry")
+        self.train_button = Button(self.tr("Go to Train"), "primary")
+        self.train_button.setObjectName("goTrain")
+        self.train_button.clicked.connect(lambda: self.go.emit("train"))
+        self.base_button = Button(self.tr("Talk to the original"))
+        self.base_button.setObjectName("tryBase")
+        self.base_button.clicked.connect(self._open_base)
+        self.empty.add_button(self.train_button)
+        self.empty.add_button(self.base_button)
+        return self.empty
+
+    def _build_loading(self) -> QWidget:
+        whole = QWidget()
+        column = QVBoxLayout(whole)
+        column.setContentsMargins(0, 0, 0, 0)
+        card = Card()
+        self.stage = Label("", "strong")
+        self.stage.setObjectName("stage")
+        self.stage_bar = SlimProgress()
+        self.stage_bar.setObjectName("stageBar")
+        self.stage_bar.setAccessibleName(self.tr("Loading"))
+        card.add(self.stage)
+        card.add(self.stage_bar)
+        card.add(Skeleton(3))
+        column.addWidget(card)
+        column.addStretch(1)
+        return whole
+
+    def _build_talk(self) -> QWidget:
+        whole = QWidget()
+        self.talk = QVBoxLayout(whole)
+        self.talk.setContentsMargins(0, 0, 0, 0)
+        self.talk.setSpacing(12)
+        self.suggestions = self._build_suggestions()
+        self.talk.addWidget(self.suggestions)
+        self.talk.addStretch(1)
+        return whole
+
+    def _build_suggestions(self) -> Card:
+        card = Card(self.tr("Ask something"), subtitle=self.tr("First questions from your data, or write your own."))
+        card.setObjectName("suggestions")
+        self._suggestion_buttons = []
+        for number in range(MOST_SUGGESTIONS):
+            button = Button("", "plain")
+            button.setObjectName(f"suggestion_{number}")
+            button.setProperty("leftAligned", True)
+            button.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+            button.setMinimumWidth(120)
+            button.clicked.connect(lambda _=False, number=number: self._ask_suggestion(number))
+            card.add(button)
+            self._suggestion_buttons.append(button)
+        return card
+
+    def _build_composer(self) -> Card:
+        card = Card(padded=False)
+        card.setObjectName("composerCard")
+        self.composer = Composer()
+        self.send_button = Button(self.tr("Send"), icon_name="send")
+        self.send_button.setObjectName("send")
+        self.stop_button = Button(self.tr("Stop"), icon_name="stop")
+        self.stop_button.setObjectName("stopAnswer")
+        for button in (self.send_button, self.stop_button):
+            button.setAccessibleName(button.text())
+            button.setMinimumWidth(Theme.of().px(84))
+        self.stop_button.hide()
+        top = QHBoxLayout()
+        top.setContentsMargins(15, 9, 9, 4)
+        top.setSpacing(12)
+        top.addWidget(self.composer, 1, Qt.AlignmentFlag.AlignVCenter)
+        top.addWidget(self.send_button, 0, Qt.AlignmentFlag.AlignTop)
+        top.addWidget(self.stop_button, 0, Qt.AlignmentFlag.AlignTop)
+        rule = QVBoxLayout()
+        rule.setContentsMargins(15, 0, 9, 0)
+        rule.addWidget(Rule())
+        card.body.setSpacing(4)
+        card.add_layout(top)
+        card.add_layout(rule)
+        card.add_layout(self._build_sampling())
+        return card
+
+    def _build_sampling(self) -> QHBoxLayout:
+        sampling = self.session.settings.sampling
+        row = QHBoxLayout()
+        row.setContentsMargins(15, 4, 9, 9)
+        row.setSpacing(8)
+        self._add_temperature(row, sampling.temperature)
+        self.at_most = self._spin("atMost", self.tr("Most tokens of an answer"), 1, 8192, sampling.max_new_tokens)
+        self._add_spin(row, self.tr("At most"), self.at_most, self.tr("tokens"))
+        self.seed = self._spin("seed", self.tr("Seed"), 0, 999_999, sampling.seed)
+        self.seed_note = self._add_spin(row, self.tr("Seed"), self.seed, self.tr("same for both"))
+        row.addStretch(1)
+        self.more_button = Button(self.tr("More"), "quiet", trailing="chevron-down", compact=True)
+        self.more_button.setObjectName("moreSampling")
+        self.more_button.setAccessibleName(self.tr("More sampling"))
+        self.prompt_button = Button("", "quiet", trailing="chevron-down", compact=True)
+        self.prompt_button.setObjectName("instructions")
+        row.addWidget(self.more_button)
+        row.addWidget(self.prompt_button)
+        return row
+
+    def _add_temperature(self, row: QHBoxLayout, value: float) -> None:
+        self.temperature = QSlider(Qt.Orientation.Horizontal)
+        self.temperature.setObjectName("temperature")
+        self.temperature.setAccessibleName(self.tr("Temperature"))
+        self.temperature.setToolTip(self.tr("0 always takes the likeliest word; higher is more varied."))
+        self.temperature.setRange(0, 150)
+        self.temperature.setSingleStep(5)
+        self.temperature.setPageStep(10)
+        self.temperature.setFixedWidth(88)
+        self.temperature.setValue(round(value * 100))
+        self.temperature_value = Label("", "strong")
+        self.temperature_value.setObjectName("temperatureValue")
+        self.temperature_value.setMinimumWidth(34)
+        self.temperature.valueChanged.connect(self._show_temperature)
+        self._show_temperature()
+        row.addWidget(Label(self.tr("Temperature"), "secondary", "t2"))
+        row.addWidget(self.temperature)
+        row.addWidget(self.temperature_value)
+        row.addSpacing(8)
+
+    @staticmethod
+    def _spin(name: str, accessible: str, low: int, high: int, value: int) -> QSpinBox:
+        spin = QSpinBox()
+        spin.setObjectName(name)
+        spin.setAccessibleName(accessible)
+        spin.setProperty("compact", True)
+        spin.setButtonSymbols(QSpinBox.ButtonSymbols.NoButtons)
+        spin.setAlignment(Qt.AlignmentFlag.AlignRight)
+        spin.setRange(low, high)
+        spin.setValue(value)
+        spin.setFixedWidth(Theme.of().px(56))
+        return spin
+
+    @staticmethod
+    def _add_spin(row: QHBoxLayout, before: str, spin: QSpinBox, after: str) -> Label:
+        note = Label(after, "secondary", "t2")
+        row.addWidget(Label(before, "secondary", "t2"))
+        row.addWidget(spin)
+        row.addWidget(note)
+        row.addSpacing(8)
+        return note
+
+    def _build_popups(self) -> None:
+        settings = self.session.settings
+        self.instructions = InstructionsPopup(settings.system_prompt, parent=self)
+        self.instructions.closed.connect(self._keep_settings)
+        self.more = SamplingPopup(settings.sampling, parent=self)
+        self.more.closed.connect(self._keep_settings)
+        self.more_button.clicked.connect(lambda: self.more.open_above(self.more_button))
+        self.prompt_button.clicked.connect(lambda: self.instructions.open_above(self.prompt_button))
+        self.instructions.text.textChanged.connect(self._show_instructions)
+        self._show_instructions()
+
+    def _connect(self) -> None:
+        self.modes.chosen.connect(self._choose_mode)
+        self.new_button.clicked.connect(self._new_chat)
+        self.composer.sent.connect(self.send)
+        self.composer.textChanged.connect(self._show_buttons)
+        self.send_button.clicked.connect(self.send)
+        self.stop_button.clicked.connect(self.chat.stop)
+        self.chat.status_changed.connect(self.refresh_if_visible)
+        self.chat.turns_changed.connect(self._show_turns)
+        self.chat.answer_changed.connect(self._on_answer)
+        self.problems.action_chosen.connect(self._on_action)
+        self.session.run_changed.connect(self.refresh_if_visible)
+
+    # Showing.
+
+    def showEvent(self, event: QShowEvent) -> None:
+        self._open_run()
+        super().showEvent(event)
+        if self.chat.status != "idle":
+            self.composer.setFocus()
+
+    def hideEvent(self, event: QHideEvent) -> None:
+        super().hideEvent(event)
+        self._keep_settings()
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        self.seed_note.setVisible(self.width() >= Theme.of().px(900))
+
+    def refresh(self) -> None:
+        if self.chat.status == "idle":
+            self._open_run()
+        status = self.chat.status
+        place = {"idle": EMPTY, "loading": LOADING, "failed": EMPTY}.get(status, TALK)
+        if self.stack.currentIndex() != place:
+            self.stack.setCurrentIndex(place)
+        talking = place != EMPTY
+        self.heads_row.setVisible(talking)
+        self.composer_row.setVisible(talking)
+        self.new_button.setVisible(talking)
+        self.modes.setVisible(talking)
+        self._show_empty()
+        self._show_stage()
+        self._show_sides()
+        self._show_suggestions()
+        self._show_buttons()
+        self._show_problems()
+        self._show_footer()
+
+    def _show_empty(self) -> None:
+        run = self.session.project.run
+        loadable = self.session.project.model is not None
+        if busy(run):
+            title = self.tr("The run is still training")
+            text = self.tr("Training uses the memory now. When it has ended, both models answer here, side by side.")
+        else:
+            title = self.tr("Nothing is tuned yet")
+            text = self.tr(
+                "After training, the same words go to the original and to the tuned model, side by side. "
+                "The original alone answers already."
+            )
+        if self.chat.status == "failed":
+            title, text = self.tr("The model is not loaded"), self.tr("What stands above has to be settled first.")
+        self.empty.set_text(text, title)
+        self.train_button.setVisible(self.chat.status != "failed")
+        self.base_button.setVisible(not busy(run) and loadable and not has_adapter(run))
+
+    def _show_stage(self) -> None:
+        self.stage.setText(self.chat.stage or self.tr("Loading the model"))
+        progress = self.chat.progress
+        known = progress is not None and bool(progress.total)
+        self.stage_bar.set_value(progress.done / progress.total if known and progress and progress.total else None)
+
+    @property
+    def sides(self) -> tuple[Side, ...]:
+        """Whose answers are shown."""
+        loaded: tuple[Side, ...] = self.chat.ready.sides if self.chat.ready else self._expected_sides()
+        wanted: tuple[Side, ...] = SIDES if self.mode == "both" else (self.mode,)
+        return tuple(side for side in wanted if side in loaded) or loaded
+
+    def _expected_sides(self) -> tuple[Side, ...]:
+        return SIDES if self.chat.target[0] else ("base",)
+
+    def _show_sides(self) -> None:
+        run = self.session.project.run
+        project = self.session.project
+        loaded = self.chat.ready.sides if self.chat.ready else self._expected_sides()
+        reason = "" if "tuned" in loaded else self.tr("There is no tuned model yet.")
+        for key in ("both", "tuned"):
+            self.modes.set_option_enabled(key, "tuned" in loaded, reason)
+        self.modes.set_current(self.mode if "tuned" in loaded else "base")
+        model = project.model.name if project.model else project.spec.model.source
+        self.heads["base"].show_facts(model, run.base_loss if run else None)
+        kept = adapter_step(run) if run else None
+        step = words.count(kept) if kept is not None else words.DASH
+        name = self.tr("{0}, step {1}").format(run_name(project.spec), step)
+        self.heads["tuned"].show_facts(name, run.best.loss if run and run.best else None)
+        for side, head in self.heads.items():
+            head.setVisible(side in self.sides)
+        for view in self._turns:
+            view.show_sides(self.sides, busy=self._is_writing(view))
+        self.composer.setPlaceholderText(self._invitation())
+
+    def _invitation(self) -> str:
+        if len(self.sides) == 2:
+            return self.tr("Ask both. Enter sends, Shift and Enter starts a new line.")
+        who = self.tr("the original") if self.sides == ("base",) else self.tr("the tuned model")
+        return self.tr("Ask {0}. Enter sends, Shift and Enter starts a new line.").format(who)
+
+    def _is_writing(self, view: TurnView) -> bool:
+        return self.chat.status == "answering" and view is self._turns[-1]
+
+    def _show_suggestions(self) -> None:
+        found = self._questions()
+        if found != self._suggested:
+            self._suggested = found
+            for number, button in enumerate(self._suggestion_buttons):
+                text = found[number] if number < len(found) else ""
+                button.setText(text)
+                button.setToolTip(text)
+                button.setAccessibleName(self.tr("Ask: {0}").format(text))
+                button.setVisible(bool(text))
+        for button in self._suggestion_buttons:
+            button.setEnabled(self.chat.can_ask)
+        self.suggestions.setVisible(bool(found) and not self.chat.turns)
+
+    def _questions(self) -> tuple[str, ...]:
+        """First questions of the rows that the session shows, each once."""
+        questions: dict[str, None] = {}
+        for row in self.session.examples:
+            turn = next((turn for turn in row.turns if turn.role == "user"), None)
+            if turn is not None:
+                text = "".join(span.text for span in turn.spans if span.kind == "context").strip()
+                questions.setdefault(" ".join(text.split()))
+        return tuple(text for text in questions if text)[:MOST_SUGGESTIONS]
+
+    def _show_buttons(self) -> None:
+        answering = self.chat.status == "answering"
+        self.send_button.setVisible(not answering)
+        self.stop_button.setVisible(answering)
+        self.send_button.setEnabled(self.chat.can_ask and bool(self.composer.toPlainText().strip()))
+        self.new_button.setEnabled(bool(self.chat.turns))
+
+    def _show_problems(self) -> None:
+        action = (("retry", self.tr("Try again")),) if self.chat.status == "failed" else ()
+        self.problems.set_problems([problem_item(problem, action) for problem in self.chat.problems])
+
+    def _show_footer(self) -> None:
+        ready = has_adapter(self.session.project.run)
+        self.footer.set_next(self.tr("Next: Export"), enabled=ready, kind="primary" if ready else "plain")
+        note = ""
+        if self.chat.ready is not None and not self.chat.ready.has_chat_template:
+            note = self.tr("This model has no chat template: it goes on with your text.")
+        self.footer.set_hint(note, "info" if note else "")
+
+    def _show_temperature(self) -> None:
+        self.temperature_value.setText(words.number(self.temperature.value() / 100, 2))
+
+    def _show_instructions(self) -> None:
+        on = bool(self.instructions.text.toPlainText().strip())
+        self.prompt_button.setText(self.tr("Instructions on") if on else self.tr("Instructions off"))
+        self.prompt_button.setAccessibleName(self.prompt_button.text())
+
+    # The conversation.
+
+    def _show_turns(self) -> None:
+        turns = self.chat.turns
+        while self._turns and (
+            len(self._turns) > len(turns) or self._turns[-1].turn is not turns[len(self._turns) - 1]
+        ):
+            view = self._turns.pop()
+            self.talk.removeWidget(view)
+            view.hide()
+            view.deleteLater()
+        for turn in turns[len(self._turns) :]:
+            view = TurnView(turn)
+            self._turns.append(view)
+            self.talk.insertWidget(self.talk.count() - 1, view)
+            view.show_sides(self.sides, busy=True)
+            QTimer.singleShot(0, self, self._to_end)
+        self._show_suggestions()
+        self._show_buttons()
+
+    def _on_answer(self, side: str) -> None:
+        if not self._turns:
+            return
+        view = self._turns[-1]
+        view.show_sides(self.sides, busy=self._is_writing(view))
+        answer = view.turn.answers.get(cast(Side, side))
+        if side == "tuned" and answer and answer.ended and answer.text:
+            self.session.mark_tried()
+
+    def _on_range(self, low: int, high: int) -> None:  # noqa: ARG002
+        bar = self.scroll_area.verticalScrollBar()
+        was_at_end = bar.value() >= self._bottom - 8
+        self._bottom = high
+        if was_at_end and self._turns:
+            bar.setValue(high)
+
+    def _to_end(self) -> None:
+        bar = self.scroll_area.verticalScrollBar()
+        bar.setValue(bar.maximum())
+
+    # Acting.
+
+    def _open_run(self) -> None:
+        """Load the run's model when there is one to try; a failed attempt waits for the person."""
+        run = self.session.run
+        if run is not None and has_adapter(self.session.project.run) and self.chat.status == "idle":
+            self.chat.open(str(run.path), None)
+
+    def _open_base(self) -> None:
+        self.chat.open(None, self.session.project.spec.model.source)
+
+    def _on_action(self, index: int, key: str) -> None:  # noqa: ARG002
+        if key == "retry":
+            self.chat.open(*self.chat.target)
+
+    def _choose_mode(self, mode: str) -> None:
+        self.mode = cast(Mode, mode)
+        self._show_sides()
+
+    def _new_chat(self) -> None:
+        self.chat.new_chat()
+        self.composer.setFocus()
+
+    def _ask_suggestion(self, number: int) -> None:
+        self._ask(self._suggested[number])
+
+    def send(self) -> None:
+        """Ask what is written."""
+        question = self.composer.toPlainText().strip()
+        if question and self.chat.can_ask:
+            self.composer.clear()
+            self._ask(question)
+
+    def _ask(self, question: str) -> None:
+        self._keep_settings()
+        self.chat.ask(question, self.sides, self.instructions.text.toPlainText(), self.sampling())
+        self.composer.setFocus()
+
+    def sampling(self) -> Sampling:
+        """The settings of sampling as they stand."""
+        return Sampling(
+            temperature=self.temperature.value() / 100,
+            top_p=self.more.top_p.value(),
+            top_k=self.more.top_k.value(),
+            repetition_penalty=self.more.penalty.value(),
+            max_new_tokens=self.at_most.value(),
+            seed=self.seed.value(),
+        )
+
+    def _keep_settings(self) -> None:
+        settings = self.session.settings
+        now = {"sampling": self.sampling(), "system_prompt": self.instructions.text.toPlainText()}
+        if (settings.sampling, settings.system_prompt) != tuple(now.values()):
+            self.session.change_settings(**now)

@@ -1,0 +1,169 @@
+"""What the rail says: the second line of every step, the runs, and the device."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from PySide6.QtCore import QObject
+
+from tunedesk.core.events import Progress
+from tunedesk.core.hardware import Hardware, choose_device
+from tunedesk.core.methods import method
+from tunedesk.core.project import STEPS, Project, StepKey, busy, model_trouble, step_status
+from tunedesk.core.state import RunState
+from tunedesk.gui import words
+from tunedesk.gui.runs_list import RunStatus, RunSummary
+from tunedesk.gui.session import Session
+from tunedesk.gui.widgets import DeviceItem, RunItem, StepItem
+
+
+class RailLines(QObject):
+    """Words for the rail, made from what the session knows."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(session)
+        self._session = session
+        self.titles: dict[StepKey, str] = {
+            "model": self.tr("Model"),
+            "data": self.tr("Data"),
+            "method": self.tr("Method"),
+            "fit": self.tr("Fit"),
+            "train": self.tr("Train"),
+            "try": self.tr("Try"),
+            "export": self.tr("Export"),
+        }
+
+    def steps(self) -> list[StepItem]:
+        """All seven steps."""
+        return [self._step(key) for key in STEPS]
+
+    def _step(self, key: StepKey) -> StepItem:
+        project = self._session.project
+        running = key == "train" and busy(project.run)
+        progress = project.run.fraction if running and project.run else None
+        return StepItem(key, self.titles[key], self._line(key, project), step_status(project, key), progress)
+
+    def _line(self, key: StepKey, project: Project) -> str:
+        match key:
+            case "model":
+                return self._model(project)
+            case "data":
+                return self._data(project)
+            case "method":
+                return self._method(project)
+            case "fit":
+                return self._fit(project)
+            case "train":
+                return self._train(project.run)
+            case "try":
+                return self._try(project)
+            case "export":
+                return self._export(project)
+
+    def _model(self, project: Project) -> str:
+        if self._session.model_activity is not None:
+            return _with_share(self._session.model_activity, self._session.model_progress)
+        if model_trouble(project):
+            return self.tr("Needs another choice")
+        return project.model.name if project.model else self.tr("Choose a model")
+
+    def _data(self, project: Project) -> str:
+        if project.data_problems:
+            return self.tr("Needs another choice")
+        if project.data is None:
+            return self._session.data_activity or self.tr("Choose a file")
+        if project.data.task == "chat":
+            return words.several(project.data.rows, self.tr("conversation"), self.tr("conversations"))
+        return words.several(project.data.rows, self.tr("text"), self.tr("texts"))
+
+    def _method(self, project: Project) -> str:
+        if not project.method_chosen:
+            return self.tr("Choose how to train")
+        section = project.spec.method
+        return self.tr("{0}, rank {1}").format(method(section.name).title, words.count(section.rank))
+
+    def _fit(self, project: Project) -> str:
+        plan = project.plan
+        if plan is None:
+            return self.tr("Checked before training")
+        needed, free = plan.asked.peak_bytes, plan.device.free_bytes
+        if plan.fits:
+            return self.tr("{0} of {1}").format(words.gib_number(needed), words.gib(free))
+        if needed > free:
+            return self.tr("{0} too much").format(words.gib(needed - free))
+        return self.tr("Too tight")
+
+    def _train(self, run: RunState | None) -> str:
+        if run is None or run.status == "new":
+            return self.tr("Not started")
+        if run.status == "starting":
+            return run.stage or self.tr("Starting")
+        if run.status == "running":
+            return self._running(run)
+        if run.status == "failed":
+            return self.tr("Broke off at step {0}").format(words.count(run.step)) if run.step else self.tr("Failed")
+        best = words.loss(run.best.loss) if run.best else ""
+        if run.status == "stopped":
+            return self.tr("Stopped, best {0}").format(best) if best else self.tr("Stopped")
+        return self.tr("Best loss {0}").format(best) if best else self.tr("Done")
+
+    def _running(self, run: RunState) -> str:
+        share = f"{int(run.fraction * 100)}%"
+        left = run.seconds_left
+        return self.tr("{0}, {1} left").format(share, words.duration(left)) if left is not None else share
+
+    def _try(self, project: Project) -> str:
+        if project.tried:
+            return self.tr("Answers compared")
+        return self.tr("Compare the answers") if has_adapter(project.run) else self.tr("After training")
+
+    def _export(self, project: Project) -> str:
+        if project.exported:
+            return self.tr("Adapter, checked")
+        return self.tr("Save the result") if has_adapter(project.run) else self.tr("After training")
+
+    def runs(self, summaries: list[RunSummary]) -> list[RunItem]:
+        """All runs; the shown one with its newest state."""
+        return [self._run(summary) for summary in summaries]
+
+    def _run(self, summary: RunSummary) -> RunItem:
+        shown = self._session.run
+        state = self._session.project.run
+        if shown is not None and state is not None and shown.path == summary.path:
+            summary = _up_to_date(summary, state)
+        values = {"running": f"{int(summary.fraction * 100)}%", "failed": self.tr("failed")}
+        best = words.loss(summary.best) if summary.best is not None else ""
+        fallback = self.tr("stopped") if summary.status == "stopped" else ""
+        return RunItem(summary.id, summary.name, summary.status, values.get(summary.status, best or fallback))
+
+    def device(self, hardware: Hardware | None) -> DeviceItem:
+        """The device in use and its free memory."""
+        if hardware is None:
+            return DeviceItem(self.tr("Reading the hardware"), words.DASH)
+        device = choose_device(hardware)
+        free, total = words.gib_number(device.free_bytes), words.gib(device.total_bytes)
+        return DeviceItem(device.name, self.tr("{0} of {1} free").format(free, total))
+
+
+def _up_to_date(summary: RunSummary, state: RunState) -> RunSummary:
+    """The shown run as its state tells it, which is newer than the list."""
+    ends: dict[str, RunStatus] = {"completed": "done", "stopped": "stopped", "failed": "failed"}
+    best = state.best.loss if state.best else summary.best
+    return replace(summary, status=ends.get(state.status, "running"), fraction=state.fraction, best=best)
+
+
+def has_adapter(run: RunState | None) -> bool:
+    """Whether the shown run has ended with something that can be tried and saved: its adapter, or a checkpoint's."""
+    return run is not None and run.ended and adapter_step(run) is not None
+
+
+def adapter_step(run: RunState) -> int | None:
+    """The step of the adapter that is tried and saved."""
+    kept = run.adapter or run.checkpoint
+    return kept.step if kept else None
+
+
+def _with_share(text: str, progress: Progress | None) -> str:
+    if progress is None or not progress.total:
+        return text
+    return f"{text}, {int(100 * progress.done / progress.total)}%"

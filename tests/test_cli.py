@@ -1,0 +1,75 @@
+"""The command line as a script sees it: exit status, JSON lines, problems on standard error."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def tunedesk(*arguments: str, home: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "tunedesk", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+        env={**os.environ, "TUNEDESK_HOME": str(home), "COLUMNS": "200", **environment},
+    )
+
+
+def test_that_methods_are_listed_with_their_sources(tmp_path: Path) -> None:
+    done = tunedesk("methods", "--json", home=tmp_path)
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [row["name"] for row in rows] == ["lora", "qlora"]
+    assert all("arXiv" in row["source"] for row in rows)
+
+
+def test_that_no_runs_is_said_and_is_no_fault(tmp_path: Path) -> None:
+    assert "No runs yet" in tunedesk("runs", home=tmp_path).stdout
+    done = tunedesk("runs", "--json", home=tmp_path)
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_that_the_doctor_names_no_user_and_no_path(tmp_path: Path) -> None:
+    done = tunedesk("doctor", "--json", home=tmp_path)
+    assert done.returncode == 0
+    report = json.loads(done.stdout)
+    assert report["packages"]["torch"].startswith("2.")
+    assert report["training"]["four_bit"].startswith("works")
+    assert str(Path.home()) not in done.stdout
+    assert str(tmp_path) not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("train", "nowhere.toml"), "There is no file nowhere.toml"),
+        (("resume", "nowhere"), "nowhere is not a run"),
+        (("export", "nowhere", "--as", "adapter", "--to", "x"), "nowhere is not a run"),
+        (("data", "nowhere.jsonl"), "nowhere.jsonl"),
+        (("chat", "./nowhere", "--prompt", "Hi"), "nowhere"),
+    ],
+)
+def test_that_what_is_not_there_is_a_problem(arguments: tuple[str, ...], words: str, tmp_path: Path) -> None:
+    done = tunedesk(*arguments, home=tmp_path)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr + done.stdout
+
+
+def test_that_problems_are_json_with_json(tmp_path: Path) -> None:
+    done = tunedesk("train", "nowhere.toml", "--json", home=tmp_path)
+    assert done.returncode == 2
+    (line,) = done.stdout.splitlines()
+    assert json.loads(line)["problems"][0]["code"] == "spec.missing"
+
+
+def test_that_an_unknown_key_costs_no_run_folder(tmp_path: Path) -> None:
+    (tmp_path / "RUN.toml").write_text("[training]\nlearnin_rate = 1\n")
+    done = tunedesk("train", str(tmp_path / "RUN.toml"), home=tmp_path / "home")
+    assert done.returncode == 2
+    assert "Did you mean 'learning_rate'?" in done.stderr
+    assert not (tmp_path / "home").exists()
