@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tunedesk.core import events as e
-from tunedesk.core.client import EngineProcess, death_problem, last_lines
+from tunedesk.core.client import EngineProcess, RunFollower, death_problem, last_lines
+from tunedesk.core.runs import RunFolder
 
 
 def run(job: e.Job, log: Path) -> list[e.Event]:
@@ -107,3 +108,43 @@ def test_that_a_death_is_told_in_words(tmp_path: Path) -> None:
     assert "exit status 3" in death_problem(3, "bad thing", "").found
     assert death_problem(-9, "", "").code == "engine.killed"
     assert last_lines(tmp_path / "gone") == ""
+
+
+def test_that_a_run_that_is_missing_still_begins_and_ends(tmp_path: Path) -> None:
+    events = run(e.Train(run=str(tmp_path / "nothing")), tmp_path / "log")
+    assert [event.kind for event in events] == ["started", "finished"]
+    last = events[-1]
+    assert isinstance(last, e.Finished)
+    assert last.problems[0].code == "run.missing"
+
+
+def follow(folder: Path) -> list[e.Event]:
+    follower = RunFollower(RunFolder(folder))
+    follower.start()
+    events: list[e.Event] = []
+    while not follower.finished:
+        event = follower.next_event(0.1)
+        if event is not None:
+            events.append(event)
+    follower.detach()
+    return events
+
+
+def record(folder: Path, *events: e.Event) -> None:
+    with (folder / "events.jsonl").open("a") as file:
+        file.writelines(map(e.write_line, events))
+
+
+def test_that_a_followed_run_ends_with_its_own_finished(tmp_path: Path) -> None:
+    start = e.Started(job="train", pid=2**22 + 1, version="0")
+    record(tmp_path, start, e.Stage(text="x"), e.Finished(outcome="failed"))
+    record(tmp_path, start, e.Stage(text="y"), e.Finished(outcome="completed"))
+    kinds = [event.kind for event in follow(tmp_path)]
+    assert kinds == ["started", "stage", "finished"] * 2
+
+
+def test_that_a_followed_run_whose_process_is_gone_ends_as_interrupted(tmp_path: Path) -> None:
+    record(tmp_path, e.Started(job="train", pid=2**22 + 1, version="0"), e.Stage(text="x"))
+    last = follow(tmp_path)[-1]
+    assert isinstance(last, e.Finished)
+    assert last.problems[0].code == "run.interrupted"

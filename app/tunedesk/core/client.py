@@ -205,20 +205,23 @@ class RunFollower:
         self._run = run
         self._file: IO[bytes] | None = None
         self._finished = False
+        self._pid: int | None = None
 
     def start(self) -> None:
         """Open the record. Raises `OSError`."""
+        self._pid = self._run.process_id()
         self._file = self._run.events_file.open("rb")
 
     def next_event(self, timeout: float | None = None) -> Event | None:
         """The next event, or None when none came within `timeout` seconds or after `Finished`."""
         deadline = time.monotonic() + (timeout if timeout is not None else 3600.0)
         while not self._finished and self._file is not None:
+            alive = self._alive()
             event = self._read_line()
             if event is not None:
-                self._finished = isinstance(event, Finished) and not self._run.alive()
+                self._finished = isinstance(event, Finished) and not self._goes_on()
                 return event
-            if not self._run.alive():
+            if not alive:
                 self._finished = True
                 return Finished(time=time.time(), outcome="failed", problems=(INTERRUPTED,))
             if time.monotonic() >= deadline:
@@ -238,9 +241,8 @@ class RunFollower:
 
     def kill(self) -> None:
         """End the engine at once."""
-        pid = self._run.process_id()
-        if pid is not None and is_engine(pid):
-            psutil.Process(pid).kill()
+        if self._pid is not None and is_engine(self._pid):
+            psutil.Process(self._pid).kill()
 
     def detach(self) -> None:
         """Let go of the record."""
@@ -248,6 +250,17 @@ class RunFollower:
             self._file.close()
             self._file = None
             self._finished = True
+
+    def _alive(self) -> bool:
+        return self._pid is not None and is_engine(self._pid)
+
+    def _goes_on(self) -> bool:
+        """Whether there is more after a `Finished`: the run was resumed since."""
+        assert self._file is not None
+        place = self._file.tell()
+        more = self._file.read(1)
+        self._file.seek(place)
+        return bool(more)
 
     def _read_line(self) -> Event | None:
         assert self._file is not None

@@ -45,8 +45,10 @@ def run_job(job: Job, channel: Channel) -> int:
 
     ending, status = Finished(outcome="failed", problems=(_internal("The job broke off.", ""),)), 1
     try:
-        prepare(job, channel)
-        channel.emit(Started(job=job.job, pid=_pid(), version=__version__))
+        try:
+            prepare(job, channel)
+        finally:
+            channel.emit(Started(job=job.job, pid=_pid(), version=__version__))
         outcome = perform(job, channel)
         ending, status = Finished(outcome=outcome), 0
     except Stopped:
