@@ -396,6 +396,7 @@ def starter(options: argparse.Namespace) -> int:
 
     say: Callable[[str], None] = (lambda _text: None) if options.json else (lambda text: OUT.print(text, markup=False))
     fetched = {name: str(fetch(name, say)) for name in ("chat", "encoder")}
+    _collect(e.InspectModel(source="starter:chat"), (), say)  # unpacks it, so that the first start need not wait
     result: dict[str, Any] = {"models": fetched, "data": str(starter_data("support"))}
     if not options.fetch_only:
         path = Path(options.to).expanduser() / "RUN.toml"
@@ -546,11 +547,13 @@ def _stop_on_signals(process: EngineProcess) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _collect(job: e.Job, wanted: tuple[type, ...]) -> list[e.Event]:
-    """Run a short job and keep its answers. Raises `ProblemError` when it failed."""
+def _collect(job: e.Job, wanted: tuple[type, ...], say: Callable[[str], None] = lambda _text: None) -> list[e.Event]:
+    """Run a short job and keep its answers; `say` hears what it is doing. Raises `ProblemError` when it failed."""
     found: list[e.Event] = []
     with _engine(job) as process:
         for event in process.events():
+            if isinstance(event, e.Stage):
+                say(f"{event.text} …")
             if isinstance(event, wanted):
                 found.append(event)
             if isinstance(event, e.Finished) and event.problems:
