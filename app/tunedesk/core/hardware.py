@@ -123,8 +123,14 @@ def cpu_name() -> str:
     if info.exists():
         found = re.search(r"^model name\s*:\s*(.+)$", info.read_text(errors="replace"), re.MULTILINE)
         if found:
-            return re.sub(r"\s+", " ", found.group(1)).strip()
-    return platform.processor() or platform.machine()
+            return short_cpu_name(found.group(1))
+    return short_cpu_name(platform.processor() or platform.machine())
+
+
+def short_cpu_name(name: str) -> str:
+    """`name` without marks, clock and filler: ``Intel(R) Core(TM) i7 CPU @ 2.60GHz`` is ``Intel Core i7``."""
+    name = re.sub(r"\((R|TM|C)\)|®|™|@.*$|\b\d+-Core\b|\b(CPU|Processor)\b", " ", name, flags=re.IGNORECASE)
+    return re.sub(r"\s+", " ", name).strip() or "Processor"
 
 
 def cpu_has_bf16() -> bool:
