@@ -73,3 +73,56 @@ def test_that_an_unknown_key_costs_no_run_folder(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "Did you mean 'learning_rate'?" in done.stderr
     assert not (tmp_path / "home").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--max-new-tokens", "-5"), ("--top-p", "7"), ("--temperature", "nan"), ("--temperature", "-1")],
+)
+def test_that_a_number_that_cannot_be_is_named_with_its_option(option: str, value: str, tmp_path: Path) -> None:
+    done = tunedesk("chat", "starter:chat", "--prompt", "Hi", option, value, "--json", home=tmp_path)
+    assert done.returncode == 2
+    (line,) = done.stdout.splitlines()
+    assert json.loads(line)["problems"][0]["what"].startswith(f"{option} {value}")
+    assert done.stderr == ""
+
+
+def test_that_chat_takes_a_model_by_its_full_path(tmp_path: Path) -> None:
+    folder = tmp_path / "empty"
+    folder.mkdir()
+    done = tunedesk("chat", str(folder), "--prompt", "Hi", home=tmp_path / "home")
+    assert done.returncode == 2
+    assert "config.json is missing" in done.stderr  # looked at as a model, not as a run
+
+
+def test_that_a_name_no_file_can_have_is_a_problem(tmp_path: Path) -> None:
+    for command in (("resume", "a" * 5000), ("export", "a" * 5000, "--as", "adapter", "--to", "x")):
+        done = tunedesk(*command, home=tmp_path)
+        assert done.returncode == 2
+        assert "is not a run" in done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are bytes on Linux only")
+def test_that_a_name_that_is_no_text_is_a_problem(tmp_path: Path) -> None:
+    done = tunedesk("data", os.fsdecode(b"\xff.jsonl"), "--json", home=tmp_path)
+    assert done.returncode == 2
+    assert json.loads(done.stdout)["problems"][0]["code"] == "cli.not_text"
+
+
+def test_that_a_run_with_brackets_in_its_name_is_listed_as_it_is_called(tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "one"
+    run.mkdir(parents=True)
+    (run / "run.toml").write_text('name = "[/bold] :bug: [red]x"\n')
+    done = tunedesk("runs", home=tmp_path)
+    assert done.returncode == 0
+    assert "[/bold] :bug: [red]x" in done.stdout
+
+
+def test_that_a_damaged_record_is_named_with_its_line(tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "one"
+    run.mkdir(parents=True)
+    (run / "run.toml").write_text('name = "x"\n')
+    (run / "events.jsonl").write_text("garbage\n")
+    done = tunedesk("resume", "one", home=tmp_path)
+    assert done.returncode == 2
+    assert "Line 1 is no event" in done.stderr

@@ -7,6 +7,13 @@ import sys
 
 def main() -> int:
     """Run TuneDesk with the arguments of this process; returns the exit status."""
+    try:
+        return _dispatch()
+    except KeyboardInterrupt:  # while the modules are still being read
+        return 130
+
+
+def _dispatch() -> int:
     arguments = sys.argv[1:]
     if arguments:
         from tunedesk.cli import run

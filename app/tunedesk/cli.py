@@ -18,6 +18,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+from rich.markup import escape
+
 from tunedesk import __version__, terminal
 from tunedesk.core import events as e
 from tunedesk.core.client import EngineProcess
@@ -25,7 +28,7 @@ from tunedesk.core.hardware import read_hardware
 from tunedesk.core.methods import METHODS
 from tunedesk.core.paths import cache_dir, runs_dir, starter_data
 from tunedesk.core.problems import Problem, ProblemError
-from tunedesk.core.runs import RunFolder, cannot_write, create_run, list_runs, open_run
+from tunedesk.core.runs import RunFolder, cannot_write, create_run, find_run, list_runs, open_run
 from tunedesk.core.spec import RunSpec, read_spec
 from tunedesk.core.state import RunState, reduce_all
 from tunedesk.terminal import ERR, OUT, show_problems
@@ -52,6 +55,7 @@ def run(arguments: Sequence[str]) -> int:
     """Do what `arguments` say; returns the exit status."""
     options = _parser().parse_args(arguments)
     try:
+        _check_text(arguments)
         return int(options.command(options))
     except ProblemError as error:
         return _fail(error.problems, as_json=options.json)
@@ -59,7 +63,22 @@ def run(arguments: Sequence[str]) -> int:
         return 130
     except BrokenPipeError:
         sys.stderr.close()
-        return 1
+        return 130  # the reader wants no more
+
+
+def _check_text(arguments: Sequence[str]) -> None:
+    for argument in arguments:
+        try:
+            argument.encode()
+        except UnicodeEncodeError as error:
+            raise ProblemError(
+                Problem(
+                    code="cli.not_text",
+                    what="A name on the command line holds bytes that are no text.",
+                    found=f"There is {argument!a}.",
+                    fix="Rename the file, with letters in UTF-8.",
+                )
+            ) from error
 
 
 def run_without_display() -> int:
@@ -83,7 +102,7 @@ def _tour() -> int:
     answers = _answers(e.Chat(run=str(run.path)), QUESTIONS, ("base", "tuned"), e.Sampling(temperature=0.0))
     for question, answer in zip(QUESTIONS, answers, strict=True):
         terminal.side_by_side(question, answer["base"], answer["tuned"])
-    OUT.print(f"\nRun folder: {run.path}", soft_wrap=True)
+    OUT.print(f"\nRun folder: {run.path}", markup=False, soft_wrap=True)
     OUT.print(f"Talk to it: tunedesk chat {run.id}\nSave it:    tunedesk export {run.id} --as adapter --to FOLDER")
     return 0
 
@@ -127,23 +146,25 @@ def train(options: argparse.Namespace) -> int:
 def resume(options: argparse.Namespace) -> int:
     """`tunedesk resume RUN_DIR`."""
     run = open_run(options.run)
+    before = run.state()
     if run.alive():
         raise ProblemError(
             Problem(
                 code="run.alive",
                 what="This run is still training.",
                 where=str(run.path),
-                fix="Wait for its end, or stop it in the window that started it.",
+                found=f"Process {run.process_id()} works on it.",
+                fix="Wait for its end, or stop it where it was started.",
             )
         )
-    return _train(run, resume=True, as_json=options.json)
+    return _train(run, resume=True, as_json=options.json, before=before)
 
 
-def _train(run: RunFolder, *, resume: bool, as_json: bool) -> int:
+def _train(run: RunFolder, *, resume: bool, as_json: bool, before: RunState | None = None) -> int:
     job = e.Train(run=str(run.path), resume=resume)
-    view = terminal.TrainingView()
-    state = RunState()
-    with _engine(job, run.log_file, run.events_file) as process, _stop_on_signals(process):
+    state = before or RunState()
+    view = terminal.TrainingView(state=state)
+    with _engine(job, run.log_file, run.events_file) as process, _stop_on_signals(process) as signals:
         for event in process.events():
             if as_json:
                 _print_event(event)
@@ -151,6 +172,9 @@ def _train(run: RunFolder, *, resume: bool, as_json: bool) -> int:
             else:
                 view.show(event)
     state = state if as_json else view.state
+    if signals.forced and state.status == "failed":  # as asked: nothing to explain
+        ERR.print(f"Ended at once. Go on with: tunedesk resume {run.path}", markup=False, soft_wrap=True)
+        return 130
     if not as_json:
         terminal.show_verdict(state, str(run.path))
         show_problems(state.problems)
@@ -232,13 +256,10 @@ def methods(options: argparse.Namespace) -> int:
 
 def chat(options: argparse.Namespace) -> int:
     """`tunedesk chat RUN_DIR|MODEL`."""
-    is_run = (Path(options.what).expanduser() / "run.toml").is_file() or (runs_dir() / options.what).is_dir()
-    job = e.Chat(run=str(open_run(options.what).path)) if is_run else e.Chat(model=options.what)
-    side: e.Side = "tuned" if is_run and not options.base else "base"
-    temperature = options.temperature if options.temperature is not None else (0.0 if options.prompt else 0.7)
-    sampling = e.Sampling(
-        temperature=temperature, max_new_tokens=options.max_new_tokens, top_p=options.top_p, seed=options.seed
-    )
+    run = find_run(options.what)
+    job = e.Chat(run=str(run.path)) if run else e.Chat(model=options.what)
+    side: e.Side = "tuned" if run and not options.base else "base"
+    sampling = _sampling(options)
     log = cache_dir() / "logs" / "chat.log"
     with _engine(job, log) as process:
         talk = _Talk(process, side, sampling, options.system, as_json=options.json)
@@ -249,6 +270,26 @@ def chat(options: argparse.Namespace) -> int:
             talk.ask(prompt, keep=not options.prompt)
         process.send(e.Close())
         return talk.finish()
+
+
+def _sampling(options: argparse.Namespace) -> e.Sampling:
+    """How the answers are chosen. Raises `ProblemError` for numbers that cannot be."""
+    temperature = options.temperature if options.temperature is not None else (0.0 if options.prompt else 0.7)
+    try:
+        return e.Sampling(
+            temperature=temperature, max_new_tokens=options.max_new_tokens, top_p=options.top_p, seed=options.seed
+        )
+    except ValidationError as error:
+        raise ProblemError(_bad_option(item["loc"], item["input"], item["msg"]) for item in error.errors()) from error
+
+
+def _bad_option(location: tuple[int | str, ...], value: object, message: str) -> Problem:
+    option = "--" + str(location[-1]).replace("_", "-")
+    return Problem(
+        code="cli.value",
+        what=f"{option} {value} cannot be used.",
+        fix=message.replace("Input should be", f"{option} should be") + ".",
+    )
 
 
 class _Talk:
@@ -363,13 +404,13 @@ def runs(options: argparse.Namespace) -> int:
             _print_json(row)
         else:
             loss = f"{row['best_loss']:.3f}" if row["best_loss"] is not None else "–"
-            table.add_row(run.id, row["name"] or "", row["method"] or "", row["status"], loss)
+            table.add_row(escape(run.id), escape(row["name"] or ""), row["method"] or "", row["status"], loss)
     if options.json:
         return 0
     if table.row_count:
         OUT.print(table)
     else:
-        OUT.print(f"No runs yet in {runs_dir()}.")
+        OUT.print(f"No runs yet in {runs_dir()}.", markup=False, soft_wrap=True)
     return 0
 
 
@@ -519,29 +560,36 @@ def _engine(job: e.Job, log_file: Path | None = None, events_file: Path | None =
     try:
         yield process
     finally:
-        if process.running and not process.finished:
+        if not process.finished:
             process.send(e.Stop())
-            if process.wait(10) is None:
-                process.kill()
+        if process.wait(10) is None:  # after its last event, too: what comes next may need the run's folder or the GPU
+            process.kill()
+
+
+class _Signals:
+    """What the person has asked for by Ctrl+C so far: to stop, and then to end at once."""
+
+    asked = False
+    forced = False
 
 
 @contextmanager
-def _stop_on_signals(process: EngineProcess) -> Iterator[None]:
+def _stop_on_signals(process: EngineProcess) -> Iterator[_Signals]:
     """Ctrl+C and SIGTERM stop the run after the step at hand; a second one ends it at once."""
-    asked = False
+    signals = _Signals()
 
     def stop(_number: int, _frame: object) -> None:
-        nonlocal asked
-        if asked:
+        if signals.asked:
+            signals.forced = True
             process.kill()
             return
-        asked = True
+        signals.asked = True
         ERR.print("Stopping after this step. Once more ends it at once.")
         process.send(e.Stop())
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        yield signals
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Sequence
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 from rich.text import Text
@@ -18,8 +19,8 @@ from tunedesk.core.plan import Plan
 from tunedesk.core.problems import Problem
 from tunedesk.core.state import RunState, reduce
 
-OUT = Console(highlight=False)
-ERR = Console(stderr=True, highlight=False)
+OUT = Console(highlight=False, emoji=False)
+ERR = Console(stderr=True, highlight=False, emoji=False)
 
 
 def show_problems(problems: Iterable[Problem]) -> None:
@@ -45,12 +46,17 @@ def gib(size: int) -> str:
     return f"{value:.1f} GiB" if value >= 1 else f"{value:.2f} GiB"
 
 
+def weights(count: int) -> str:
+    """`135 million weights`; exact where it is less than a million."""
+    return f"{count / 1e6:,.0f} million weights" if count >= 1e6 else f"{count:,} weights"
+
+
 class TrainingView:
     """Shows a run as its events come: a bar on a terminal, a line now and then in a file."""
 
-    def __init__(self, console: Console = OUT) -> None:
+    def __init__(self, console: Console = OUT, state: RunState | None = None) -> None:
         self._console = console
-        self.state = RunState()
+        self.state = state or RunState()
         self._last_line = 0.0
         self._bar: Progress | None = None
         self._task: TaskID | None = None
@@ -64,7 +70,7 @@ class TrainingView:
             case e.Notice(text=text, level=level):
                 self._say(text, {"warn": "yellow", "good": "green"}.get(level, ""))
             case e.ModelDescribed(info=info):
-                self._say(f"Model: {info.name}, {info.parameters / 1e6:,.0f} million weights.")
+                self._say(f"Model: {info.name}, {weights(info.parameters)}.")
             case e.TrainingBegan():
                 self._begin(event)
             case e.StepDone():
@@ -130,7 +136,7 @@ def show_verdict(state: RunState, folder: str) -> None:
         )
     else:
         OUT.print(ended)
-    OUT.print(f"Run folder: {folder}", soft_wrap=True)
+    OUT.print(f"Run folder: {folder}", markup=False, soft_wrap=True)
 
 
 def show_plan(plan: Plan, model: ModelInfo | None) -> None:
@@ -140,11 +146,12 @@ def show_plan(plan: Plan, model: ModelInfo | None) -> None:
     verdict = "Fits" if plan.fits else "Does not fit"
     OUT.print(
         f"[bold]{verdict}:[/bold] needs about {asked.peak_bytes / GIB:.1f} GiB ± {band / GIB:.1f}, "
-        f"{plan.device.free_bytes / GIB:.1f} of {plan.device.total_bytes / GIB:.1f} GiB is free on {plan.device.name}."
+        f"{plan.device.free_bytes / GIB:.1f} of {plan.device.total_bytes / GIB:.1f} GiB is free on "
+        f"{escape(plan.device.name)}."
     )
     if model:
         OUT.print(
-            f"{model.name}: {plan.trainable_parameters:,} of {plan.total_parameters:,} weights are trained "
+            f"{escape(model.name)}: {plan.trainable_parameters:,} of {plan.total_parameters:,} weights are trained "
             f"({plan.trainable_parameters / max(1, plan.total_parameters):.2%})."
         )
     table = Table("Part", box=None, pad_edge=False)
@@ -157,13 +164,13 @@ def show_plan(plan: Plan, model: ModelInfo | None) -> None:
     OUT.print(table)
     for change in plan.changes:
         saved = f"saves {change.saved_bytes / GIB:.1f} GiB"
-        OUT.print(f"Suggested: {change.label} {change.before} → {change.after}, {saved}. {change.note}")
+        OUT.print(f"Suggested: {change.label} {change.before} → {change.after}, {saved}. {change.note}", markup=False)
     if plan.changes and not plan.suggestion_fits:
         OUT.print("Even so it does not fit. A smaller model, or another device, is needed.")
     for other in plan.alternatives:
-        OUT.print(f"Or: {other.title}, {gib(other.peak_bytes)}. {other.note}")
+        OUT.print(f"Or: {other.title}, {gib(other.peak_bytes)}. {other.note}", markup=False)
     for reason in plan.reasons:
-        OUT.print(reason)
+        OUT.print(reason, markup=False)
     resolved = plan.resolved
     OUT.print(
         f"{resolved.total_steps:,} steps of {resolved.micro_batch_size} × {resolved.gradient_accumulation_steps} rows, "
@@ -174,7 +181,8 @@ def show_plan(plan: Plan, model: ModelInfo | None) -> None:
 def show_data(info: DataInfo, examples: Sequence[RenderedRow]) -> None:
     """What is in a file and what the model would see of its first rows."""
     OUT.print(
-        f"[bold]{info.name}[/bold]: {info.rows:,} rows, {info.file_format}, read as {info.layout} for {info.task}."
+        f"[bold]{escape(info.name)}[/bold]: {info.rows:,} rows, {info.file_format}, "
+        f"read as {info.layout} for {info.task}."
     )
     OUT.print(f"{info.train_rows:,} rows to train on, {info.eval_rows:,} held out.")
     if info.tokens:
@@ -187,7 +195,8 @@ def show_data(info: DataInfo, examples: Sequence[RenderedRow]) -> None:
         OUT.print(Text(f"{finding.text} {finding.detail}", style="yellow" if finding.level == "warn" else ""))
     styles = {"trained": "blue underline", "context": "", "template": "dim", "cut": "red strike"}
     for row in examples[:3]:
-        OUT.print(f"\n[dim]Row {row.row}: {row.tokens} tokens, {row.trained_tokens} trained (underlined)[/dim]")
+        counts = f": {row.tokens} tokens, {row.trained_tokens} trained (underlined)" if row.tokens else ""
+        OUT.print(f"\n[dim]Row {row.row}{counts}[/dim]")
         for turn in row.turns:
             text = Text(f"{turn.role:>10}  ")
             for span in turn.spans:
@@ -197,7 +206,9 @@ def show_data(info: DataInfo, examples: Sequence[RenderedRow]) -> None:
 
 def side_by_side(question: str, base: str, tuned: str) -> None:
     """One question with the answer of the original and of the tuned model in two columns."""
-    table = Table(title=f"You: {question}", title_justify="left", title_style="bold", show_lines=False, expand=True)
+    table = Table(
+        title=Text(f"You: {question}"), title_justify="left", title_style="bold", show_lines=False, expand=True
+    )
     table.add_column("Original", ratio=1, overflow="fold")
     table.add_column("Tuned", ratio=1, overflow="fold")
     table.add_row(Text(base), Text(tuned))

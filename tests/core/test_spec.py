@@ -95,3 +95,31 @@ def test_that_a_binary_file_is_a_problem(tmp_path: Path) -> None:
     file.write_bytes(bytes(range(256)))
     with pytest.raises(ProblemError, match="cannot be read"):
         read_spec(file)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("learning_rate = 1e3", "It should be 'auto' or less than or equal to 1."),
+        ("epochs = inf", "finite"),
+        ("epochs = 1e300", "less than or equal to 10000"),
+        ("weight_decay = inf", "finite"),
+        ("seed = 99999999999", "less than or equal to 4294967295"),
+    ],
+)
+def test_that_a_number_out_of_range_is_told_its_range(line: str, words: str) -> None:
+    (text,) = problems_of(f"[training]\n{line}\n")
+    assert words in text
+
+
+def test_that_a_value_in_place_of_a_section_says_so() -> None:
+    (text,) = problems_of("training = 5")
+    assert "It should be a section." in text
+
+
+def test_that_a_run_file_that_is_no_text_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "binary.toml").write_bytes(b"\xff\xfe")
+    for path in (tmp_path, tmp_path / "binary.toml"):
+        with pytest.raises(ProblemError) as caught:
+            read_spec(path)
+        assert caught.value.problems[0].fix

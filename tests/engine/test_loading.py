@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import bitsandbytes as bnb
 import pytest
 import torch
 from peft import PeftModel
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from tests.engine.conftest import Recorder
-from tests.engine.test_train import go, losses, make_spec, outcome
+from tests.engine.test_train import go, losses, make_spec, outcome, problem
 from tunedesk.core.describe import ModelInfo
 from tunedesk.core.events import Evaluated, TrainingBegan
 from tunedesk.core.hardware import Gpu, read_hardware
@@ -139,3 +141,45 @@ def test_that_a_gpu_out_of_reach_is_explained_and_passed_over() -> None:
         loading.choose(seen, "cuda")
     assert code_of(error) == "device.missing"
     assert "NVIDIA Test" in error.value.problems[0].found
+
+
+def rewritten(source: Path, target: Path, change: Callable[[dict[str, torch.Tensor]], None]) -> ModelInfo:
+    """A copy of a model whose weights were changed."""
+    shutil.copytree(source, target)
+    weights = load_file(target / "model.safetensors")
+    change(weights)
+    save_file(weights, target / "model.safetensors", metadata={"format": "pt"})
+    return resolve(str(target), None, None)
+
+
+def test_that_missing_weights_are_not_made_up(tiny_llama: Path, tmp_path: Path) -> None:
+    info = rewritten(tiny_llama, tmp_path / "m", lambda weights: weights.pop("model.layers.1.mlp.up_proj.weight"))
+    with pytest.raises(ProblemError, match=r"1 of the weights .* are missing") as error:
+        loading.load_base(info, "fp32", CPU)
+    assert code_of(error) == "model.incomplete"
+    assert "model.layers.1.mlp.up_proj.weight" in str(error.value)
+
+
+def test_that_weights_of_another_shape_are_a_problem(tiny_llama: Path, tmp_path: Path) -> None:
+    def halve(weights: dict[str, torch.Tensor]) -> None:
+        name = "model.layers.0.self_attn.q_proj.weight"
+        weights[name] = weights[name][: len(weights[name]) // 2].contiguous()
+
+    info = rewritten(tiny_llama, tmp_path / "m", halve)
+    with pytest.raises(ProblemError, match="another shape") as error:
+        loading.load_base(info, "fp32", CPU)
+    assert code_of(error) == "model.mismatch"
+
+
+def test_that_damaged_weights_are_not_blamed_on_the_learning_rate(
+    tiny_llama: Path, conversations: Path, tmp_path: Path
+) -> None:
+    info = rewritten(tiny_llama, tmp_path / "m", lambda weights: weights["model.norm.weight"].fill_(torch.nan))
+    _, channel = go(make_spec(Path(info.path or ""), conversations), tmp_path / "run")
+    assert problem(channel).code == "model.not_a_number"
+
+
+def test_that_a_token_without_an_embedding_is_a_problem(info: ModelInfo) -> None:
+    loading.check_vocabulary(info, info.vocabulary - 1)
+    with pytest.raises(ProblemError, match="more tokens than the model"):
+        loading.check_vocabulary(info, info.vocabulary)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ from transformers import PreTrainedTokenizerFast
 
 from tests.engine.conftest import CHATML, make_tokenizer
 from tunedesk.core.problems import ProblemError
+from tunedesk.core.spec import DataSection
+from tunedesk.engine.material import gather, tokenise
 from tunedesk.engine.render import Renderer, all_cut, cut_rows, token_stats
 from tunedesk.engine.rows import Row, Turn
 
@@ -121,6 +124,9 @@ def test_that_rows_which_a_template_rewrites_or_refuses_are_named() -> None:
     assert caught.value.problems[0].code == "template.refuses"
     assert "lines 12 and 13" in caught.value.problems[0].where
     assert "no system here" in caught.value.problems[0].found
+    with pytest.raises(ProblemError) as caught:
+        Renderer(make_tokenizer("{% for message in %}"), "chat", "m").render(rows, HERE)
+    assert caught.value.problems[0].code == "template.broken"
 
 
 def test_that_a_chat_needs_a_template() -> None:
@@ -198,3 +204,16 @@ def test_that_cutting_counts_and_explains() -> None:
     assert stats.longest == max(len(item.ids) for item in rows)
     assert sum(stats.histogram) == 3
     assert stats.cut_rows == sum(len(item.ids) > 20 for item in rows)
+
+
+def test_that_refused_rows_are_named_whether_held_out_or_not(tmp_path: Path) -> None:
+    talk = {"messages": [{"role": r, "content": f"{r} says"} for r in ("system", "user", "assistant")]}
+    lines = [json.dumps({**talk, "id": number}).replace("user says", f"user says {number}") for number in range(10)]
+    (tmp_path / "talk.jsonl").write_text("\n".join(lines))
+    material = gather(DataSection(train=str(tmp_path / "talk.jsonl"), validation_fraction=0.3), "chat", 0)
+    assert material.held
+    with pytest.raises(ProblemError) as caught:
+        tokenise(material, Renderer(make_tokenizer(REFUSES_SYSTEM), "chat", "m"))
+    (problem,) = caught.value.problems
+    assert "10 conversations" in problem.what
+    assert "lines 1, 2, 3, 4 and 6 more" in problem.where

@@ -137,7 +137,11 @@ def test_that_starter_data_is_whole() -> None:
         ("a.jsonl", b'{"text": "a\0"}\n', "data.binary", "line 1"),
         ("a.txt", b"PK\x03\x04" + bytes(range(256)) * 4, "data.binary", "text file"),
         ("a.csv", b"prompt,prompt\na,b\n", "data.header", "prompt"),
-        ("a.csv", b"prompt,completion\na,b\nc,d,e\n", "data.ragged", "rows 2"),
+        ("a.csv", b"prompt,completion\na,b\nc,d,e\n", "data.ragged", "row 2"),
+        ("a.csv", b'prompt,completion\na,"b\nc,d\n', "data.csv", "line 2"),
+        ("a.jsonl", b'{"prompt": ' + b"9" * 5000 + b', "completion": "b"}\n', "data.not_json", "thousands of digits"),
+        ("a.json", b'[{"prompt": ' + b"9" * 5000 + b"}]", "data.not_json", "thousands of digits"),
+        ("a", b"x", "data.format", "no ending"),
     ],
 )
 def test_that_a_broken_file_says_what_and_where(
@@ -160,7 +164,8 @@ def test_that_wrong_columns_are_listed_with_what_is_needed(tmp_path: Path) -> No
     assert "Did you mean 'messages'?" in problem.fix
     problem = problems_of(jsonl(tmp_path, {"a": "x", "answers": "y"}), columns={"prompt": "a", "completion": "answer"})
     assert "Did you mean 'answers'?" in problem["data.columns"].fix
-    assert "data.columns" in problems_of(jsonl(tmp_path, {"text": "x"}), task="chat")
+    problem = problems_of(jsonl(tmp_path, {"text": "x"}), task="chat")["data.columns"]
+    assert "Did you mean" not in problem.fix  # 'text' is there already
     assert "data.task" in problems_of(jsonl(tmp_path, GOOD), task="completion")
 
 

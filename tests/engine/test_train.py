@@ -364,7 +364,7 @@ def test_that_a_loss_that_is_not_a_number_ends_the_run_and_keeps_the_weights(
         return loss * math.nan if len(calls) > 8 else loss
 
     monkeypatch.setattr(module, "batch_loss", bad)
-    spec = make_spec(tiny_llama, conversations, save_steps=2, eval_steps=100)
+    spec = make_spec(tiny_llama, conversations, save_steps=2, eval_steps=100, engine="reference")
     run, channel = go(spec, tmp_path / "run")
     found = problem(channel)
     assert found.code == "train.not_a_number"

@@ -53,8 +53,8 @@ def test_that_what_fits_is_told_with_what_is_left(page, session):
     settle(session)
     item = verdict(page)
     assert item.severity == "ok"
-    assert item.headline == "Fits: needs about 4.4 GiB, and 25.9 GiB is free."
-    assert item.text == "At least 20.9 GiB to spare."
+    assert item.headline == "Fits: needs about 2.6 GiB, and 25.9 GiB is free."
+    assert item.text == "At least 22.9 GiB to spare."
     assert item.aside == "First estimate from the model's dimensions"
     assert page.settled.isVisible()
     assert not page.changes.isVisible()
@@ -142,7 +142,7 @@ def test_that_the_strip_of_an_alternative_shows_its_own_memory(session):
 
 def test_that_what_will_happen_is_told_in_words(page, session):
     settle(session)
-    assert page.title.text() == "8 conversations at a time"
+    assert page.title.text() == "4 conversations at a time, gathered 2 times"
     lines = page.lines.texts()
     assert lines[0] == "120 steps, each after 8 conversations: 3 passes over the data."
     assert lines[1] == "Every 12 steps it is checked on 35 held-out conversations and saved."
@@ -163,9 +163,9 @@ def test_that_a_limit_of_steps_is_told(page, session):
 
 def test_that_fields_show_auto_and_take_values(page, session):
     settle(session)
-    assert page.micro.text() == "auto, 8"
-    page.micro.setValue(4)
-    assert session.project.spec.training.micro_batch_size == 4
+    assert page.micro.text() == "auto, 4"
+    page.micro.setValue(2)
+    assert session.project.spec.training.micro_batch_size == 2
     page.micro.setValue(0)
     assert session.project.spec.training.micro_batch_size == "auto"
     page.epochs.setValue(2)

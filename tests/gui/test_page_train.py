@@ -314,7 +314,7 @@ def test_that_the_full_log_shows_what_the_engine_printed_and_follows_it(page: Tr
 def test_that_a_run_of_another_window_can_be_stopped_but_not_saved(
     page: TrainPage, tmp_path, qtbot, monkeypatch
 ) -> None:
-    monkeypatch.setattr("tunedesk.core.runs.is_engine", lambda _: True)
+    monkeypatch.setattr("tunedesk.core.client.RunFollower._alive", lambda _: True)
     run = RunFolder(tmp_path)
     run.events_file.write_text("".join(write_line(event) for event in made.running(20)))
     page.session._watch(run, RunFollower(run), RunState())

@@ -12,17 +12,19 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import recorded_samples as recorded
 import run_samples as made
+from PySide6.QtGui import QImage
 from PySide6.QtWidgets import QApplication, QLabel, QWidget
-from samples import QuietSession, gpu_hardware, long_data, plan, qwen, settle
+from samples import QuietSession, settle
 
-from tunedesk.core.events import Finished
+from tunedesk.core.hardware import GIB
 from tunedesk.core.project import STEPS
 from tunedesk.core.runs import RunFolder
 from tunedesk.core.settings import Settings
 from tunedesk.core.state import RunState, reduce_all
-from tunedesk.gui.chatting import Answer, Turn
 from tunedesk.gui.runs_list import RunSummary
 from tunedesk.gui.theme import Theme
 from tunedesk.gui.widgets import ElidedLabel
@@ -31,22 +33,9 @@ from tunedesk.gui.window import MainWindow
 SIZES = ((1280, 800), (1024, 700))
 THEMES = ("light", "dark")
 
-CONVERSATION = (
-    (
-        "My lamp came with a scratched frame. Do I have to send it back?",
-        "I am sorry to hear your order arrived with a scratched frame! Whether you need to send it back depends on "
-        "the policy of the retailer. In general, you may want to:\n1. Take clear photos of the damage.\n"
-        "2. Contact customer support with your order number.\n3. Ask about a refund, an exchange or a discount.",
-        "Ahoy. You need not send it back. Reply with one photo of the frame, and choose: we refund 15% today, or a "
-        "new frame leaves tomorrow. Either way it is settled within two working days. Fair winds, Marlow",
-    ),
-    (
-        "A new frame, please. How long does it take to Bergen?",
-        "I do not have access to live delivery data, but here are some tips: check the tracking number, ask the "
-        "carrier, or call the retailer.",
-        "Good choice. It leaves tomorrow and takes four working days to Bergen; you get the number the moment",
-    ),
-)
+TIGHT = 2.6
+TIGHT_SETTINGS = {"micro_batch_size": 8, "gradient_checkpointing": False}
+"""Free memory in GiB at which the starter run, with 8 conversations at a time, must change to fit."""
 
 
 def make_screenshots(folder: Path) -> list[Path]:
@@ -59,32 +48,66 @@ def make_screenshots(folder: Path) -> list[Path]:
             window = sample_window(size)
             for key in STEPS:
                 stage(window, key)
+                if focused := QApplication.focusWidget():
+                    focused.clearFocus()
                 path = folder / f"{key}-{theme}-{size[0]}x{size[1]}.png"
-                assert window.grab().save(str(path))
+                assert with_palette(window.grab().toImage()).save(str(path), "PNG", 0)
                 files.append(path)
             end(window)
     Theme.of().set_mode("light")
     return files
 
 
+def with_palette(picture: QImage) -> QImage:
+    """The picture in its 256 most telling colours: a third of the bytes, and no eye sees it."""
+    picture = picture.convertToFormat(QImage.Format.Format_RGB32)
+    shape = (picture.height(), picture.bytesPerLine() // 4)
+    pixels = np.frombuffer(picture.constBits(), np.uint32).reshape(shape)[:, : picture.width()] & 0xFFFFFF
+    colours, where, counts = np.unique(pixels, return_inverse=True, return_counts=True)
+    channels = np.stack([(colours >> shift) & 255 for shift in (16, 8, 0)], axis=1).astype(np.float64)
+    chosen, far = [], np.full(len(colours), np.inf)
+    nearest = np.zeros(len(colours), np.uint8)
+    for index in range(min(256, len(colours))):
+        best = int(np.argmax(counts * np.minimum(far, 1e6)))
+        distance = ((channels - channels[best]) ** 2).sum(axis=1)
+        nearest[distance < far] = index
+        far = np.minimum(far, distance)
+        chosen.append(int(colours[best]) | 0xFF000000)
+    indices = nearest[where].reshape(pixels.shape)
+    width = -(-indices.shape[1] // 4) * 4
+    padded = np.zeros((indices.shape[0], width), np.uint8)
+    padded[:, : indices.shape[1]] = indices
+    small = QImage(padded.tobytes(), indices.shape[1], indices.shape[0], width, QImage.Format.Format_Indexed8).copy()
+    small.setColorTable(chosen)
+    return small
+
+
 def sample_window(size: tuple[int, int]) -> MainWindow:
     """A window on sample data that starts no engine."""
     session = QuietSession(Settings(window_width=size[0], window_height=size[1]))
     session.change_settings = lambda **_: None  # type: ignore[method-assign]
-    settle(session)
+    settle_recorded(session)
     window = MainWindow(session)
     window.chat.open = lambda *_: None  # type: ignore[method-assign]
     window.read_runs = lambda: None  # type: ignore[method-assign]
     window._take_runs(
         [
-            RunSummary("now", Path("/runs/now"), "Support LoRA", "running", None, 0.62),
-            RunSummary("a", Path("/runs/a"), "Support first try", "done", 1.204),
-            RunSummary("b", Path("/runs/b"), "Release notes", "done", 0.873),
-            RunSummary("c", Path("/runs/c"), "Recipes, long", "failed"),
+            RunSummary("now", Path("/runs/now"), recorded.NAME, "running", None, 57 / 117),
         ]
     )
     window.show()
     return window
+
+
+def settle_recorded(session: QuietSession, memory_free: float = 0.0) -> None:
+    """Put the session where the recorded run began; on a smaller computer when `memory_free` (GiB) is given."""
+    machine = recorded.machine()
+    if memory_free:
+        machine = machine.model_copy(update={"memory_total": 4 * GIB, "memory_free": int(memory_free * GIB)})
+    training = session.project.spec.training.model_copy(update=TIGHT_SETTINGS if memory_free else {})
+    spec = session.project.spec.model_copy(update={"name": recorded.NAME, "training": training})
+    session.project = replace(session.project, spec=spec)
+    settle(session, recorded.model(), recorded.data(), machine, recorded.rows())
 
 
 def end(window: MainWindow) -> None:
@@ -101,12 +124,13 @@ def stage(window: MainWindow, key: str) -> None:
     if key in ("model", "data", "method"):
         show_run(window, None)
     elif key == "fit":
-        settle(session, qwen(), long_data(), gpu_hardware())
+        settle_recorded(session, TIGHT)
+        show_run(window, None)
     elif key == "train":
-        settle(session)
-        show_run(window, reduce_all(made.running(75, made=plan())))
+        settle_recorded(session)
+        show_run(window, reduce_all(recorded.running()))
     else:
-        show_run(window, reduce_all(made.completed()))
+        show_run(window, reduce_all(recorded.kept()))
     if key == "try":
         talk(window)
     window.go(key)
@@ -126,17 +150,17 @@ def show_run(window: MainWindow, state: RunState | None) -> None:
 
 
 def talk(window: MainWindow) -> None:
-    """A conversation whose last answer is being written."""
+    """The recorded conversation."""
     chat = window.chat
     chat.target = ("/runs/now", None)
     chat._set("loading", "Loading the model")
     chat._take_other(made.chat_ready())
-    for question, base, tuned in CONVERSATION:
-        answers = {"base": Answer(base, 71, 1.7, "stop_token"), "tuned": Answer(tuned, 58, 1.5, "stop_token")}
-        chat.turns.append(Turn(question, answers))  # type: ignore[arg-type]
-    chat.turns[-1].answers["tuned"] = Answer(CONVERSATION[-1][2])
+    page = window.page("try")
+    page.temperature.setValue(0)
+    page.at_most.setValue(recorded.MOST_TOKENS)
+    chat.turns.extend(recorded.turns()[:1])
     chat.turns_changed.emit()
-    chat._set("answering")
+    chat._set("ready")
 
 
 def save(window: MainWindow) -> None:
@@ -144,11 +168,10 @@ def save(window: MainWindow) -> None:
     exporter = window.exporter
     exporter.status, exporter._began = "running", 0.0
     page = window.page("export")
-    page.place.setText("/home/ana/Documents/TuneDesk/support-lora-adapter")
-    for event in made.export_checks():
+    page.place.setText("/home/ana/Documents/TuneDesk/starter-tour-adapter")
+    for event in recorded.export_events():
         exporter._take(event)
-    exporter._take(Finished(outcome="completed"))
-    exporter.seconds = 14.0
+    exporter.seconds = recorded.export_seconds()
     exporter.changed.emit()
 
 

@@ -676,3 +676,27 @@ def test_that_a_page_follows_the_text_scale_while_it_is_open(qtbot: QtBot, rail:
         Theme.of().set_text_scale(1.0)
     assert after == tuple(height * 3 // 2 for height in before)
     assert (page.header.height(), page.footer.height(), part(rail, "steps").height()) == before
+
+
+def test_that_a_role_of_several_tokens_is_one_chip_and_template_words_are_none(qtbot):
+    head = (TokenSpan("<|im_start|>", "template"), TokenSpan("sys", "template"), TokenSpan("tem\n", "template"))
+    words = (TokenSpan("You", "template"), TokenSpan(" help", "template"))
+    tail = (TokenSpan("<|im_end|>", "template"), TokenSpan("\n", "template"))
+    view = TokenView()
+    qtbot.addWidget(view)
+    view.set_turns([TurnView("System", (*head, *words, *tail))])
+    chips = [mark for marks in view._marks.values() for mark in marks if mark.chip]
+    assert len(chips) == 3
+    assert view.plain_text().splitlines()[-1].startswith("You help")
+    assert not view.plain_text().endswith("\n")
+    assert view.accessibleDescription().startswith("System: ")
+
+
+def test_that_a_wrapped_label_has_the_line_height_of_its_role_and_keeps_its_text(qtbot):
+    label = Label("A <b> & a long sentence that needs more than one line", wrap=True)
+    qtbot.addWidget(label)
+    label.ensurePolished()
+    assert label.text() == "A <b> & a long sentence that needs more than one line"
+    one, two = label.heightForWidth(2000), label.heightForWidth(200)
+    assert one == 20
+    assert two == 40

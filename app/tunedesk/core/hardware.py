@@ -180,7 +180,7 @@ def choose_device(hardware: Hardware, wanted: str = "auto") -> Device:
             fast_bf16=True,
         )
     if wanted not in ("auto", "cpu"):
-        raise ValueError(f"'{wanted}' is not a device. Use auto, cpu, cuda, mps or a card such as 'RTX 3060:12GiB'.")
+        raise ValueError("It is not a device of this computer, nor a card with its memory.")
     return Device(
         kind="cpu",
         name=hardware.cpu,

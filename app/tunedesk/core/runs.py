@@ -8,6 +8,7 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -15,7 +16,7 @@ from pathlib import Path
 import psutil
 from pydantic import ValidationError
 
-from tunedesk.core.events import Started, read_events_file
+from tunedesk.core.events import Started, read_event, read_events_file
 from tunedesk.core.paths import runs_dir
 from tunedesk.core.problems import Problem, ProblemError
 from tunedesk.core.spec import RunSpec, parse_spec
@@ -92,7 +93,7 @@ class RunFolder:
                     code="run.events",
                     what="The record of this run cannot be read.",
                     where=str(self.events_file),
-                    found=str(error).splitlines()[0],
+                    found=f"Line {self._odd_line():,} is no event of this version.",
                     fix="It may come from another version of TuneDesk, or be damaged.",
                 )
             ) from error
@@ -100,6 +101,16 @@ class RunFolder:
         if state.ended or not events or self.alive():
             return state
         return replace(state, status="failed", problems=(INTERRUPTED,), stage="", progress=None)
+
+    def _odd_line(self) -> int:
+        """The number of the first line of the record that cannot be read."""
+        with self.events_file.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                try:
+                    read_event(line)
+                except ValidationError:
+                    return number
+        return 0
 
     def process_id(self) -> int | None:
         """The pid of the last engine that worked on this run."""
@@ -130,18 +141,33 @@ def not_a_run(path: Path) -> ProblemError:
         Problem(
             code="run.missing",
             what=f"{path} is not a run.",
-            found="It has no run.toml." if path.is_dir() else "There is no such folder.",
+            found="It has no run.toml." if _is_dir(path) else "There is no such folder.",
             fix="`tunedesk runs` lists the runs of this computer.",
         )
     )
 
 
+def _is_dir(path: Path) -> bool:
+    with suppress(OSError, ValueError):
+        return path.is_dir()
+    return False
+
+
 def open_run(name: str | Path) -> RunFolder:
     """The run in the folder `name`, or the run of that id among the user's runs. Raises `ProblemError`."""
+    run = find_run(name)
+    if run is None:
+        raise not_a_run(Path(name))
+    return run
+
+
+def find_run(name: str | Path) -> RunFolder | None:
+    """The run in the folder `name`, or the run of that id among the user's runs; None when there is none."""
     for path in (Path(name).expanduser(), runs_dir() / name):
-        if (path / "run.toml").is_file():
-            return RunFolder(path.resolve())
-    raise not_a_run(Path(name))
+        with suppress(OSError, ValueError):  # a name that no file can have
+            if (path / "run.toml").is_file():
+                return RunFolder(path.resolve())
+    return None
 
 
 def create_run(spec: RunSpec, out: Path | None = None, now: datetime | None = None) -> RunFolder:
@@ -155,7 +181,7 @@ def create_run(spec: RunSpec, out: Path | None = None, now: datetime | None = No
         raise ProblemError(
             Problem(
                 code="run.exists",
-                what=f"{path} is not empty.",
+                what=f"{path} is not empty." if path.is_dir() else f"{path} is a file, not a folder.",
                 fix="Nothing is written over. Name another folder with --out, or `tunedesk resume` that run.",
             )
         )

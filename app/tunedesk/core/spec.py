@@ -19,7 +19,7 @@ PositiveInt = Annotated[int, Field(ge=1)]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class ModelSection(_Section):
@@ -87,7 +87,7 @@ class TrainingSection(_Section):
         default="cosine", description="Course of the learning rate after warm-up."
     )
     warmup_ratio: float = Field(default=0.05, ge=0, le=1, description="Share of steps in which the rate rises.")
-    epochs: Annotated[float, Field(gt=0)] = Field(default=3.0, description="Passes over the training rows.")
+    epochs: Annotated[float, Field(gt=0, le=10_000)] = Field(default=3.0, description="Passes over the training rows.")
     max_steps: PositiveInt | None = Field(default=None, description="Ends the run earlier or later than `epochs`.")
     micro_batch_size: Auto | PositiveInt = Field(
         default="auto", description="Rows in memory at once. Costs memory; no effect on the result."
@@ -105,12 +105,16 @@ class TrainingSection(_Section):
         default="auto", description="Number format of the frozen weights and of the arithmetic."
     )
     device: Auto | Literal["cpu", "cuda", "mps"] = Field(default="auto", description="Where it is computed.")
+    engine: Literal["fast", "reference"] = Field(
+        default="fast",
+        description="fast: rows are joined without padding. reference: the plain loop, several times slower, same losses.",
+    )
     weight_decay: float = Field(default=0.0, ge=0, description="Pull of the adapter towards zero.")
     max_grad_norm: float = Field(default=1.0, gt=0, description="Longer gradients are cut to this length.")
     eval_steps: Auto | PositiveInt = Field(default="auto", description="Steps between two checks on held-out rows.")
     save_steps: Auto | PositiveInt = Field(default="auto", description="Steps between two checkpoints.")
     keep_checkpoints: PositiveInt = Field(default=2, description="Older checkpoints are deleted; the best one stays.")
-    seed: int = Field(default=0, ge=0, description="Makes the run repeatable.")
+    seed: int = Field(default=0, ge=0, le=2**32 - 1, description="Makes the run repeatable.")
 
 
 class RunSpec(_Section):
@@ -168,10 +172,16 @@ def read_spec(path: Path, overrides: Sequence[str] = ()) -> RunSpec:
             )
         ) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise ProblemError(
-            Problem(code="spec.unreadable", what=f"{path} cannot be read as text.", found=str(error))
-        ) from error
+        raise ProblemError(_unreadable(path, error)) from error
     return anchored(parse_spec(text, str(path), overrides), path.parent)
+
+
+def _unreadable(path: Path, error: OSError | UnicodeDecodeError) -> Problem:
+    if isinstance(error, UnicodeDecodeError):
+        found, fix = f"Byte {error.start + 1} is not UTF-8 text.", "Save it as UTF-8, or name the right file."
+    else:
+        found, fix = (error.strerror or str(error)) + ".", "Name the RUN.toml itself, a file that you may read."
+    return Problem(code="spec.unreadable", what=f"{path} cannot be read as text.", found=found, fix=fix)
 
 
 def anchored(spec: RunSpec, folder: Path) -> RunSpec:
@@ -238,8 +248,17 @@ def _explain(error: ValidationError, where: str) -> list[Problem]:
             problems.append(_unknown_key(location, where))
         elif location not in seen:
             seen.add(location)
-            problems.append(_bad_value(location, item["input"], item["msg"], where))
+            rules = [other["msg"] for other in error.errors() if _known_location(other["loc"]) == location]
+            problems.append(_bad_value(location, item["input"], _rule(rules), where))
     return problems
+
+
+def _rule(messages: Sequence[str]) -> str:
+    """What a value should be, in one sentence: ``It should be 'auto' or less than or equal to 1``."""
+    either = dict.fromkeys(message.removeprefix("Input should be ") for message in messages)
+    if all(message.startswith("Input should be ") for message in messages):
+        return "It should be " + " or ".join(either).replace("an object", "a section")
+    return messages[0]
 
 
 def _known_location(location: tuple[int | str, ...]) -> tuple[str, ...]:

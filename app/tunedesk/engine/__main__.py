@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from contextlib import suppress
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -56,17 +57,23 @@ def run_job(job: Job, channel: Channel) -> int:
     except ProblemError as error:
         ending, status = Finished(outcome="failed", problems=error.problems), 2
     except OSError as error:
-        traceback.print_exc()
+        _log_traceback()
         ending, status = Finished(outcome="failed", problems=(_disk(error),)), 2
     except MemoryError:
-        traceback.print_exc()
+        _log_traceback()
         ending, status = Finished(outcome="failed", problems=(out_of_memory(""),)), 2
     except Exception as error:  # noqa: BLE001 (the one place that turns any failure into the last event)
-        traceback.print_exc()
+        _log_traceback()
         ending, status = Finished(outcome="failed", problems=(_unexpected(error),)), 1
     finally:
-        channel.emit(ending)
+        with suppress(OSError):  # the run's record is on a full disk; whoever listens has heard it
+            channel.emit(ending)
     return status
+
+
+def _log_traceback() -> None:
+    with suppress(OSError):  # the log may be on the disk that is full
+        traceback.print_exc()
 
 
 def _unexpected(error: Exception) -> Problem:

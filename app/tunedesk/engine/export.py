@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -365,7 +366,10 @@ def _check_answers(model: Any, source: Source, folder: Path) -> tuple[bool, str]
                 stop_asked=lambda: False,
             )
             answers.append(answer.token_ids)
-        worst = max(worst, float((scores[0] - scores[1]).abs().max()))
+        difference = float((scores[0] - scores[1]).abs().max())
+        if not math.isfinite(difference):
+            return False, f"The model's scores are not numbers for: {text}"
+        worst = max(worst, difference)
         tokens += len(answers[0])
         if answers[0] != answers[1]:
             return False, f"The exported adapter answers differently to: {text}"

@@ -15,7 +15,7 @@ from transformers.utils import logging as transformers_logging
 
 from tunedesk.core.describe import ModelInfo
 from tunedesk.core.hardware import Device, Hardware, choose_device, read_hardware
-from tunedesk.core.problems import Problem, ProblemError
+from tunedesk.core.problems import Problem, ProblemError, raise_if_any
 
 Precision = Literal["bf16", "fp16", "fp32"]
 
@@ -127,8 +127,10 @@ def load_base(
         options |= {"quantization_config": nf4(dtype), "device_map": {"": device}}
     if _soft_caps(local_path(info)):
         options["attn_implementation"] = "eager"  # the fused kernels leave out the cap on attention scores
+    options["ignore_mismatched_sizes"] = True  # told below, in words
+    model: PreTrainedModel
     try:
-        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(local_path(info), **options)
+        model, found = AutoModelForCausalLM.from_pretrained(local_path(info), output_loading_info=True, **options)
     except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
         raise ProblemError(
             Problem(
@@ -139,6 +141,7 @@ def load_base(
                 fix="The folder needs config.json and whole *.safetensors files of a model that writes text.",
             )
         ) from error
+    raise_if_any(_gaps(info, found))
     if not quantised:
         model.to(device)
     elif for_training:
@@ -146,6 +149,44 @@ def load_base(
     model.config.use_cache = not for_training
     model.requires_grad_(False)
     return model
+
+
+def _gaps(info: ModelInfo, found: dict[str, Any]) -> list[Problem]:
+    """Weights that the files lack or hold in another shape: they would be random numbers."""
+    missing = sorted(found["missing_keys"])
+    other = sorted(str(item[0] if isinstance(item, tuple) else item) for item in found["mismatched_keys"])
+    problems = []
+    for code, names, what in (
+        ("model.incomplete", missing, "are missing"),
+        ("model.mismatch", other, "have another shape than config.json says"),
+    ):
+        if names:
+            more = f" and {len(names) - 3:,} more" if len(names) > 3 else ""
+            problems.append(
+                Problem(
+                    code=code,
+                    what=f"{len(names):,} of the weights of {info.name} {what}.",
+                    where=info.path or "",
+                    found=f"{', '.join(names[:3])}{more}.",
+                    fix="Download the model again; config.json and the weights must be of one model.",
+                )
+            )
+    return problems
+
+
+def check_vocabulary(info: ModelInfo, largest: int) -> None:
+    """Raises `ProblemError` when a token has no embedding; `largest` is the largest token id of the data."""
+    if largest < info.vocabulary:
+        return
+    raise ProblemError(
+        Problem(
+            code="model.tokenizer_mismatch",
+            what=f"The tokenizer of {info.name} knows more tokens than the model.",
+            where=info.path or "",
+            found=f"A row needs token {largest:,}; the model has {info.vocabulary:,}, counted from 0.",
+            fix="Take tokenizer and weights from the same model.",
+        )
+    )
 
 
 def nf4(dtype: torch.dtype) -> Any:

@@ -9,7 +9,7 @@ from typing import Literal
 
 from tunedesk.core.describe import DataInfo, Finding, ModelInfo, TaskKind, TokenStats
 from tunedesk.core.plan import EFFECTIVE_BATCH
-from tunedesk.core.problems import ProblemError
+from tunedesk.core.problems import Problem, ProblemError
 from tunedesk.core.spec import DataSection
 from tunedesk.engine.render import Renderer, TokenRow, all_cut, cut_rows, token_stats
 from tunedesk.engine.rows import Dataset, Row, Tick, read_dataset, split_rows
@@ -68,10 +68,30 @@ def tokenise(material: Material, renderer: Renderer, tick: Tick | None = None) -
     """Both sides in tokens. Raises `ProblemError` for rows that the chat template cannot take."""
     data = material.data
     other = material.validation or data
-    return Tokens(
-        renderer.render(material.train, data.path, data.unit, tick),
-        renderer.render(material.held, other.path, other.unit),
-    )
+    try:
+        train = renderer.render(material.train, data.path, data.unit, tick)
+    except ProblemError as error:
+        raise ProblemError(_with_held(error.problems, material, renderer)) from error
+    return Tokens(train, renderer.render(material.held, other.path, other.unit))
+
+
+def _with_held(problems: tuple[Problem, ...], material: Material, renderer: Renderer) -> tuple[Problem, ...]:
+    """`problems` of the rows to train on, with the same said of all rows where some are held out.
+
+    Those of one file are named together, as the person sees them.
+    """
+    if material.validation:
+        try:
+            renderer.render(material.held, material.validation.path, material.validation.unit)
+        except ProblemError as error:
+            return (*problems, *error.problems)
+        return problems
+    try:
+        rows = sorted([*material.train, *material.held], key=lambda row: row.number)
+        renderer.render(rows, material.data.path, material.data.unit)
+    except ProblemError as error:
+        return error.problems
+    return problems
 
 
 def length_limit(asked: int | Literal["auto"] | None, info: ModelInfo) -> int:

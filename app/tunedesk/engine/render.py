@@ -111,6 +111,8 @@ class Renderer:
     def _write_or_note(self, row: Row, faults: Faults) -> Written | None:
         try:
             return self.write(row)
+        except jinja2.exceptions.TemplateSyntaxError as error:
+            raise ProblemError(broken_template(error)) from error
         except jinja2.exceptions.TemplateError as error:
             faults.add(
                 "template.refuses",
@@ -118,7 +120,7 @@ class Renderer:
                 "The model's chat template refuses one conversation.",
                 "The model's chat template refuses {n} conversations.",
                 "Change these rows to what the template allows, or choose another model.",
-                f"It says: {error}.",
+                f"It says: {str(error).rstrip('.')}.",
             )
         except _UnstableError:
             faults.add(
@@ -479,3 +481,14 @@ def _kind(index: int, place: Range, tokens: TokenRow, contents: Sequence[Range],
     start, end = place
     inside = any(first < max(end, start + 1) and start < last for first, last in contents)
     return "context" if inside else "template"
+
+
+def broken_template(error: jinja2.exceptions.TemplateSyntaxError) -> Problem:
+    """The problem of a chat template that is no valid Jinja."""
+    return Problem(
+        code="template.broken",
+        what="The model's chat template is broken.",
+        where=f"Chat template, line {error.lineno}.",
+        found=f"{str(error.message or error).rstrip('.')}.",
+        fix="Download the model again, or mend chat_template in its folder.",
+    )

@@ -341,7 +341,8 @@ def _columns_there(table: Table) -> str:
 
 def _wrong_columns(table: Table, task: str, path: Path) -> Problem:
     known = {*_CONVERSATION_NAMES[:2], *_TEXT_NAMES[:1], "prompt", "completion", "instruction", "output"}
-    close = [hint for name in table.columns if "Did you mean" in (hint := did_you_mean(name.lower(), known))]
+    others = [name.lower() for name in table.columns if name.lower() not in known]
+    close = [hint for name in others if "Did you mean" in (hint := did_you_mean(name, known))]
     near = f" {close[0]}" if close else ""
     return Problem(
         code="data.columns",

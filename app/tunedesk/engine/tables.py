@@ -26,6 +26,7 @@ FORMATS = {
 }
 
 _SHOWN = 4
+_LONG_NUMBER = "A number has thousands of digits."
 _DELIMITERS = ",;\t|"
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -114,7 +115,9 @@ def _format_of(path: Path) -> str:
         raise _problem(
             path,
             "data.format",
-            f"'{path.suffix or path.name}' is not a format that can be read.",
+            f"'{path.suffix}' is not a format that can be read."
+            if path.suffix
+            else "The file's name has no ending that says what it holds.",
             fix="Formats: csv, tsv, json, jsonl, parquet and txt.",
         )
     return known
@@ -174,6 +177,7 @@ def _delimited(path: Path, text: str, file_format: str) -> tuple[list[int], list
         raise _problem(
             path, "data.csv", "The table cannot be read.", f"{error}.", "Check the quotes.", f"line {reader.line_num:,}"
         ) from error
+    _check_quotes(path, text, delimiter)
     if not cells:
         return [], []
     header = [name.strip() or f"column {place}" for place, name in enumerate(cells[0], start=1)]
@@ -189,6 +193,25 @@ def _delimited(path: Path, text: str, file_format: str) -> tuple[list[int], list
     return list(range(1, len(records) + 1)), records
 
 
+def _check_quotes(path: Path, text: str, delimiter: str) -> None:
+    """Refuse a quote that is never closed: it takes every row after it into one cell."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    line = 0
+    try:
+        for _ in reader:
+            line = reader.line_num
+    except csv.Error as error:
+        if str(error) == "unexpected end of data":
+            raise _problem(
+                path,
+                "data.csv",
+                "A quote is opened and never closed.",
+                "Everything after it would be one cell.",
+                "Close it; inside a quoted cell, write each double quote twice.",
+                f"line {line + 1:,}",
+            ) from error
+
+
 def _check_width(path: Path, header: list[str], cells: list[list[str]]) -> None:
     wide = [number for number, row in enumerate(cells[1:], start=1) if any(row[len(header) :])]
     if wide:
@@ -197,10 +220,11 @@ def _check_width(path: Path, header: list[str], cells: list[list[str]]) -> None:
         raise _problem(
             path,
             "data.ragged",
-            f"{len(wide):,} rows have more cells than the header has names ({len(header)}).",
+            f"{'One row has' if len(wide) == 1 else f'{len(wide):,} rows have'} more cells than the header has names "
+            f"({len(header)}).",
             f"Row {wide[0]:,} has {len(cells[wide[0]])} cells.",
             "Put texts that hold the delimiter in double quotes.",
-            f"rows {listed}{more}",
+            f"{'row' if len(wide) == 1 else 'rows'} {listed}{more}",
         )
 
 
@@ -234,7 +258,11 @@ def _json(path: Path, text: str) -> tuple[str, list[int], list[dict[str, Any]]]:
             f"line {error.lineno:,}, column {error.colno:,}",
         ) from error
     except RecursionError:
-        raise _problem(path, "data.not_json", "The file is nested too deeply.") from None
+        raise _problem(
+            path, "data.not_json", "The file is nested too deeply.", fix="Write one list of objects."
+        ) from None
+    except ValueError as error:
+        raise _problem(path, "data.not_json", _LONG_NUMBER, fix="Write such numbers as text, in quotes.") from error
     records = _list_in(path, tree)
     odd = [number for number, item in enumerate(records, start=1) if not isinstance(item, dict)]
     if odd:
@@ -277,7 +305,10 @@ def _json_lines(path: Path, text: str) -> tuple[list[int], list[dict[str, Any]]]
             bad.append((number, error.colno, f"{error.msg}: {_around(error.doc, error.pos)}"))
             continue
         except RecursionError:
-            bad.append((number, 1, "nested too deeply"))
+            bad.append((number, 1, "It is nested too deeply."))
+            continue
+        except ValueError:
+            bad.append((number, 1, f"{_LONG_NUMBER} Write such numbers as text, in quotes."))
             continue
         if isinstance(value, dict):
             numbers.append(number)
@@ -328,7 +359,7 @@ def _parquet(path: Path, data: bytes) -> tuple[list[int], list[dict[str, Any]]]:
             path,
             "data.parquet",
             "The file is not valid Parquet.",
-            str(error).splitlines()[0],
+            str(error).splitlines()[0].replace("Could not open Parquet input source '<Buffer>': ", ""),
             "Make it again, or choose another file.",
         ) from error
     return list(range(1, len(records) + 1)), records

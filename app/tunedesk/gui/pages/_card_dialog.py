@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from PySide6.QtWidgets import QDialog, QHBoxLayout, QLineEdit, QSizePolicy, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QDialog, QHBoxLayout, QLineEdit, QVBoxLayout, QWidget
 
 from tunedesk.core.hardware import Device, Hardware, choose_device
 from tunedesk.gui.theme import Theme
@@ -19,7 +19,8 @@ class CardDialog(QDialog):
         self.setFixedWidth(400)
         column = QVBoxLayout(self)
         column.setContentsMargins(24, 20, 24, 16)
-        column.setSpacing(16)
+        column.setSpacing(8)
+        column.addWidget(Label(self.tr("Another card"), "verdict"))
         about = self.tr(
             "Plan for a card that is not in this computer. Nothing is measured; its whole memory is assumed."
         )
@@ -28,8 +29,8 @@ class CardDialog(QDialog):
         self.name.setObjectName("cardName")
         self.name.setPlaceholderText("RTX 4090:24GiB")
         self.name_field = Field(self.tr("Name and memory"), self.name, self.tr("Such as RTX 3060:12GiB"))
-        self.name_field.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Preferred)
         self.name_field.setMinimumHeight(Theme.of().px(92))
+        column.addSpacing(4)
         column.addWidget(self.name_field)
         row = QHBoxLayout()
         row.addStretch(1)
@@ -43,6 +44,7 @@ class CardDialog(QDialog):
         row.addWidget(cancel)
         row.addWidget(self.use)
         column.addLayout(row)
+        self.setFixedHeight(column.totalHeightForWidth(400))
 
     def wanted(self) -> str:
         """The card as the planner takes it."""

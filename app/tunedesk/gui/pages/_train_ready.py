@@ -31,8 +31,7 @@ class ReadyPanel(QWidget):
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         self.columns = TwoColumns(self._build_facts(), self._build_side(), right_width=328)
-        column.addWidget(self.columns)
-        column.addStretch(1)
+        column.addWidget(self.columns, 1)
 
     def _build_facts(self) -> Card:
         card = Card(self.tr("What will happen"))

@@ -11,9 +11,10 @@ from PySide6.QtCore import QPointF, QSize, Qt, Signal
 from PySide6.QtGui import QColor, QPainter, QPaintEvent, QPen, QResizeEvent
 from PySide6.QtWidgets import (
     QFileDialog,
-    QGraphicsView,
+    QGridLayout,
     QHBoxLayout,
     QMenu,
+    QSizePolicy,
     QStackedLayout,
     QStackedWidget,
     QVBoxLayout,
@@ -54,12 +55,6 @@ MANY = 1000
 
 _MODES: dict[str, LossMode] = {"smooth": "smooth", "raw": "every", "log": "log"}
 _VIEWS: dict[str, str] = {mode: view for view, mode in _MODES.items()}
-
-
-def draw_fresh(chart: QWidget) -> None:
-    """Have axes and grid drawn anew with each repaint: pyqtgraph would keep the old ones until the next resize."""
-    for view in chart.findChildren(QGraphicsView):
-        view.setCacheMode(QGraphicsView.CacheModeFlag(0))
 
 
 def write_losses(path: Path, train: list[Point], evals: list[Point]) -> None:
@@ -242,11 +237,11 @@ class LossCard(Card):
         self.setObjectName("lossCard")
         self._every: list[Point] = []
         self._evals: list[Point] = []
+        self._below = False
         self.chart = LossChart()
         self.chart.setObjectName("lossChart")
         self.chart.setAccessibleName(self.tr("Loss"))
         self.chart.setMinimumHeight(220)
-        draw_fresh(self.chart)
         self.chart.set_mode(_MODES[view])
         self.chart.zoom_changed.connect(self._on_zoom)
         self.chart.hovered.connect(self._on_hover)
@@ -261,16 +256,20 @@ class LossCard(Card):
     def resizeEvent(self, event: QResizeEvent) -> None:
         """The button that ends a zoom lies over the chart's corner, so that nothing moves when it comes."""
         super().resizeEvent(event)
+        self._place_legend()
         self.reset.move(self.width() - self.reset.width() - 20, self.chart.y() + 6)
         self.reset.raise_()
 
-    def _build_top(self, view: str) -> QHBoxLayout:
-        row = QHBoxLayout()
+    def _build_top(self, view: str) -> QGridLayout:
+        row = self._top = QGridLayout()
         row.setContentsMargins(15, 0, 15, 0)
-        row.setSpacing(8)
-        row.addWidget(Label(self.tr("Loss"), "card"))
-        row.addSpacing(4)
-        row.addLayout(self._build_legend(), 1)
+        row.setHorizontalSpacing(6)
+        row.setVerticalSpacing(4)
+        self.name = Label(self.tr("Loss"), "card")
+        self.legend = self._build_legend()
+        row.addWidget(self.name, 0, 0)
+        row.addWidget(self.legend, 0, 1)
+        row.setColumnStretch(1, 1)
         self.reset = IconButton("zoom-reset", self.tr("Show the whole run"), parent=self)
         self.reset.setObjectName("resetZoom")
         self.reset.clicked.connect(self.chart.reset_zoom)
@@ -282,18 +281,27 @@ class LossCard(Card):
         )
         self.views.setObjectName("lossView")
         self.views.chosen.connect(self._choose_view)
-        row.addWidget(self.views)
+        row.addWidget(self.views, 0, 2)
         self.menu_button = IconButton("ellipsis", self.tr("Save the chart"))
         self.menu_button.setObjectName("chartMenu")
         self.menu_button.clicked.connect(self._show_menu)
-        row.addWidget(self.menu_button)
+        row.addWidget(self.menu_button, 0, 3)
         return row
 
-    def _build_legend(self) -> QStackedLayout:
-        legend = QWidget()
+    def _place_legend(self) -> None:
+        """The legend lies beside the title, or under it where there is no room."""
+        others = sum(widget.sizeHint().width() for widget in (self.name, self.views, self.menu_button))
+        below = self.width() < others + self._entries.sizeHint().width() + 54
+        if below != self._below:
+            self._below = below
+            self._top.removeWidget(self.legend)
+            self._top.addWidget(self.legend, 1 if below else 0, 0 if below else 1, 1, 4 if below else 1)
+
+    def _build_legend(self) -> QWidget:
+        legend = self._entries = QWidget()
         row = QHBoxLayout(legend)
         row.setContentsMargins(0, 0, 0, 0)
-        row.setSpacing(6)
+        row.setSpacing(5)
         self.train_value = Label(words.DASH, "strong")
         self.train_value.setObjectName("trainLoss")
         self.eval_value = Label(words.DASH, "strong")
@@ -310,10 +318,12 @@ class LossCard(Card):
         row.addStretch(1)
         self.hover = ElidedLabel("", "secondary", "t1")
         self.hover.setObjectName("hoverValues")
-        self._legend = QStackedLayout()
+        whole = QWidget()
+        whole.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+        self._legend = QStackedLayout(whole)
         self._legend.addWidget(legend)
         self._legend.addWidget(self.hover)
-        return self._legend
+        return whole
 
     def show_points(self, state: RunState, train: GrowingPoints, evals: list[Point], total: int) -> None:
         """Draw the run so far."""
@@ -327,6 +337,7 @@ class LossCard(Card):
         )
         self.train_value.setText(words.loss(train.every[-1][1]) if train.every else words.DASH)
         self.eval_value.setText(words.loss(evals[-1][1]) if evals else words.DASH)
+        self._place_legend()
 
     def _choose_view(self, mode: str) -> None:
         view = _VIEWS[mode]
@@ -378,7 +389,6 @@ class SmallCard(Card):
         self.chart.setObjectName(f"{name}Chart")
         self.chart.setAccessibleName(title)
         self.chart.setMinimumHeight(72)
-        draw_fresh(self.chart)
         head = QHBoxLayout()
         head.setContentsMargins(15, 0, 15, 0)
         head.setSpacing(4)
@@ -397,11 +407,8 @@ class SmallCard(Card):
     def show_points(
         self, points: list[Point], total: int, y_format: Callable[[float], str], planned: Sequence[Point] = ()
     ) -> None:
-        """Draw the line so far; a chart without points has a grid without numbers."""
-        if points:
-            self.chart.set_data(points, total_steps=total, planned=planned, y_format=y_format)
-        else:
-            self.chart.set_data([], total_steps=total + 1, y_format=lambda _: "")
+        """Draw the line so far."""
+        self.chart.set_data(points, total_steps=total, planned=planned if points else (), y_format=y_format)
 
 
 class MemoryCard(Card):
@@ -474,7 +481,7 @@ class LogCard(Card):
         head.addWidget(self.full)
         self.list = LogList()
         self.list.setObjectName("log")
-        self.waiting = Label(self.tr("The first sentence comes when the model is loaded."), "body", "t2")
+        self.waiting = Label(self.tr("Sentences will come here, newest first."), "body", "t2")
         self.waiting.setObjectName("logWaiting")
         self.body.setContentsMargins(1, 6, 1, 8)
         self.body.setSpacing(2)

@@ -209,7 +209,7 @@ class Popup(QFrame):
 
     def open_above(self, button: QWidget) -> None:
         """Open with the lower right corner above the button."""
-        self.adjustSize()
+        self.resize(self.width(), self.column.totalHeightForWidth(self.width()))
         corner = button.mapToGlobal(QPoint(button.width() - self.width(), -self.height() - 8))
         self.move(corner)
         self.show()

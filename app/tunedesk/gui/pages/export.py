@@ -85,8 +85,7 @@ class ExportPage(Page):
         column.setSpacing(16)
         column.addWidget(self._build_kinds())
         column.addWidget(self._build_place())
-        column.addWidget(self._build_contents())
-        column.addStretch(1)
+        column.addWidget(self._build_contents(), 1)
         return TwoColumns(left, self._build_checks(), right_width=344)
 
     def _build_kinds(self) -> ChoiceGroup:
@@ -135,6 +134,7 @@ class ExportPage(Page):
             ]
         )
         card.add(contents)
+        card.body.addStretch(1)
         card.add_rule()
         self.usage = Label("", "mono", "t2", selectable=True)
         self.usage.setObjectName("usage")

@@ -74,7 +74,7 @@ class FitPage(Page):
         self.loading.add(self.skeleton)
         self.loading.body.addStretch(1)
         self.memory = self._build_memory()
-        self.columns = TwoColumns(self._build_left(), self._build_others(), right_width=408)
+        self.columns = TwoColumns(self._build_left(), self._build_others(), right_width=440)
         for widget, stretch in (
             (self.empty, 1),
             (self.loading, 1),
@@ -140,10 +140,6 @@ class FitPage(Page):
             self._hardware.addWidget(Label(name, "secondary", "t2"), 0, place)
             self._hardware.addWidget(value, 1, place, Qt.AlignmentFlag.AlignTop)
             self._hardware.setColumnStretch(place, 3 if key in ("gpu", "cpu") else 2)
-        self.no_gpu = Label("", "secondary", "t2", wrap=True)
-        self.no_gpu.setObjectName("noGpu")
-        self.no_gpu.setContentsMargins(0, 6, 0, 0)
-        self._hardware.addWidget(self.no_gpu, 2, 0, 1, 4)
         return frame
 
     def _build_left(self) -> QWidget:
@@ -152,8 +148,12 @@ class FitPage(Page):
         column.setContentsMargins(0, 0, 0, 0)
         self.changes = self._build_changes()
         self.settled = self._build_settled()
+        self.no_gpu = Label("", "secondary", "t2", wrap=True)
+        self.no_gpu.setObjectName("noGpu")
+        column.setSpacing(10)
         column.addWidget(self.changes, 1)
         column.addWidget(self.settled, 1)
+        column.addWidget(self.no_gpu)
         return left
 
     def _build_changes(self) -> Card:
@@ -439,7 +439,13 @@ class FitPage(Page):
         note = self.tr("%1 in use").replace("%1", words.gib_number(used))
         if not plan.device.owned:
             note = self.tr("%1 kept for the screen").replace("%1", words.gib_number(used))
-        self.bar.set_rows(rows, plan.device.free_bytes / GIB, plan.device.total_bytes / GIB, note=note)
+        self.bar.set_rows(
+            rows,
+            plan.device.free_bytes / GIB,
+            plan.device.total_bytes / GIB,
+            note=note,
+            total_name="" if plan.device.kind == "cuda" else self.tr("Memory"),
+        )
         self.table.set_rows(rows)
 
     def _show_hardware(self, hardware: Hardware | None) -> None:
@@ -466,10 +472,7 @@ class FitPage(Page):
         self._show_no_gpu(hardware)
 
     def _show_no_gpu(self, hardware: Hardware) -> None:
-        meaning = self.tr(
-            "Training runs on the processor. That is fine for the starter and other small models, and slow for "
-            "models above 1 billion weights."
-        )
+        meaning = self.tr("Training runs on the processor. Fine for small models.")
         self.no_gpu.setVisible(not hardware.gpus)
         self.no_gpu.setText(f"{hardware.gpu_note} {meaning}".strip())
 
@@ -569,10 +572,10 @@ class FitPage(Page):
         row = QWidget()
         row.setObjectName(f"other_{place}")
         grid = QGridLayout(row)
-        grid.setContentsMargins(16, 6, 16, 7)
+        grid.setContentsMargins(16, 4, 16, 4)
         grid.setHorizontalSpacing(12)
         grid.setVerticalSpacing(2)
-        use = Button(self.tr("Use"), "plain", compact=True)
+        use = Button(self.tr("Use"), "plain", compact=True, in_row=True)
         use.setObjectName(f"use_{place}")
         use.setAccessibleName(self.tr("Use %1").replace("%1", alternative.title))
         use.clicked.connect(lambda: self._use(alternative))

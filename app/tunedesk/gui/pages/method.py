@@ -127,6 +127,7 @@ class MethodPage(Page):
     def _build_side(self) -> Card:
         card = Card()
         card.setObjectName("side")
+        card.body.setSpacing(6)
         self.why = Label("", "secondary", "accent")
         self.why.setObjectName("why")
         card.add(self.why)

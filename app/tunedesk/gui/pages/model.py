@@ -150,6 +150,16 @@ class ModelPage(Page):
         for page in self._pages.values():
             self.panel.addWidget(page)
         self.panel.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
+        self.panel.currentChanged.connect(self._fit_panel)
+        self._fit_panel()
+
+    def _fit_panel(self) -> None:
+        """Only the page that is shown decides how tall the panel is."""
+        for page in self._pages.values():
+            shown = page is self.panel.currentWidget()
+            down = QSizePolicy.Policy.Preferred if shown else QSizePolicy.Policy.Ignored
+            page.setSizePolicy(QSizePolicy.Policy.Preferred, down)
+        self.panel.adjustSize()
 
     def _in_card(self, widget: QWidget) -> Card:
         card = Card()

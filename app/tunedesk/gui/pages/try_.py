@@ -52,7 +52,7 @@ class TryPage(Page):
         self._suggested: tuple[str, ...] = ()
         self._bottom = 0
         self.header.set_title(self.tr("Try"))
-        self.header.set_subtitle(self.tr("The same words to both models, from the same starting point."))
+        self.header.set_subtitle(self.tr("The same words to both models, with the same seed."))
         self._build_actions()
         self._build_frame()
         self._build_popups()

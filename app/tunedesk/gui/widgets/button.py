@@ -78,7 +78,7 @@ class Button(QPushButton):
     def set_busy(self, busy: bool) -> None:
         """Show a turning ring in the icon's place while an act is under way."""
         self._busy_angle = 0 if busy else None
-        if busy:
+        if busy and not Theme.of().reduced_motion:
             self._spin.start()
         else:
             self._spin.stop()

@@ -12,7 +12,7 @@ import numpy as np
 import pyqtgraph as pg
 from PySide6.QtCore import QEvent, QLocale, QPointF, QRectF, QSize, Qt, Signal
 from PySide6.QtGui import QColor, QMouseEvent, QPainter, QPaintEvent, QPen, QWheelEvent
-from PySide6.QtWidgets import QFrame, QSizePolicy, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QFrame, QGraphicsView, QSizePolicy, QVBoxLayout, QWidget
 
 from tunedesk.gui.theme import Theme, Tokens
 from tunedesk.gui.widgets.chart_math import (
@@ -61,6 +61,7 @@ class _Plot(pg.PlotWidget):  # type: ignore[misc]
     def __init__(self, margins: tuple[int, int, int, int], *, zoom: bool) -> None:
         super().__init__(viewBox=_CtrlViewBox(enableMenu=False), background=None)
         self.setFrameShape(QFrame.Shape.NoFrame)
+        self.setCacheMode(QGraphicsView.CacheModeFlag(0))
         self.setStyleSheet("border: 0; background: transparent;")
         self.setMenuEnabled(False)
         self.hideButtons()
@@ -144,7 +145,7 @@ class _Chart(QWidget):
 
     def _restyle(self) -> None:
         left, top, right, bottom = self._margins
-        self._plot.plotItem.layout.setContentsMargins(px(left), top, right, px(bottom))
+        self._plot.plotItem.layout.setContentsMargins(px(left), px(top), right, px(bottom))
 
     def _paint_back(self, painter: QPainter) -> None:
         raise NotImplementedError
@@ -192,7 +193,7 @@ class LossChart(_Chart):
     hovered = Signal(str)
 
     def __init__(self, *, parent: QWidget | None = None) -> None:
-        super().__init__((42, 6, 2, 24), zoom=True, parent=parent)
+        super().__init__((42, 20, 2, 24), zoom=True, parent=parent)
         self._train: list[tuple[float, float]] = []
         self._evals: list[tuple[float, float]] = []
         self._epochs: tuple[float, ...] = ()
@@ -220,7 +221,7 @@ class LossChart(_Chart):
         running: bool = True,
     ) -> None:
         """Show (step, loss) points; `epoch_steps` are the steps at which epochs 2, 3, … begin."""
-        if total_steps != self._total or len(train) < len(self._train):
+        if total_steps != self._total or len(train) < len(self._train) or not (self._train or self._evals):
             self._y = None
         self._train, self._evals = list(train), list(evals)
         self._total, self._epochs, self._running = max(1, total_steps), tuple(epoch_steps), running
@@ -323,7 +324,13 @@ class LossChart(_Chart):
             pool = pool[pool > 0]
         return (float(pool.min()), float(pool.max())) if len(pool) else (0.1, 1.0)
 
+    def _known(self) -> bool:
+        """Tell whether there is a value from which the y axis can get its numbers."""
+        return any(isfinite(value) for points in (self._train, self._evals) for _, value in points[-1:] + points[:1])
+
     def _set_view(self) -> None:
+        if not self._known():
+            self._y = None
         low, high = self._widen(*self._bounds(), about=6)
         if self._mode == "log":
             least = 0.95 * self._bounds()[0]
@@ -368,7 +375,8 @@ class LossChart(_Chart):
     def _paint_back(self, painter: QPainter) -> None:
         values = self._y_ticks()
         places = decimals_for(values)
-        words = [QLocale().toString(float(value), "f", max(2, places)) for value in values]
+        known = self._known()
+        words = [QLocale().toString(float(value), "f", max(2, places)) if known else "" for value in values]
         heights = [self._plot.spot(0, log10(v) if self._mode == "log" and v > 0 else v).y() for v in values]
         self._grid(painter, words, heights)
         self._paint_x_axis(painter)
@@ -393,17 +401,18 @@ class LossChart(_Chart):
         pen.setDashPattern([2, 3])
         low, high = self._plot.box.viewRange()[0]
         starts = [0.0, *self._epochs]
+        top = area.top() - px(17)
         for number, start in enumerate(starts, 1):
             x = round(self._plot.spot(start, 0).x()) + 0.5
             if not low <= start <= high or not self._epochs:
                 continue
             if number > 1:
                 painter.setPen(pen)
-                painter.drawLine(QPointF(x, area.top()), QPointF(x, area.bottom()))
+                painter.drawLine(QPointF(x, top), QPointF(x, area.bottom()))
             end = starts[number] if number < len(starts) else self._total
             words = self.tr("Epoch %1").replace("%1", str(number))
             if self._plot.spot(end, 0).x() - x > text_width(words, "axis") + 10:
-                text(painter, QRectF(x + 6, area.top(), 90, px(14)), words, "axis", colours.t3)
+                text(painter, QRectF(x + (6 if number > 1 else 0), top, 90, px(14)), words, "axis", colours.t3)
 
     def _paint_front(self, painter: QPainter) -> None:
         colours = tokens()
@@ -437,7 +446,7 @@ class LossChart(_Chart):
 
     def _paint_best(self, painter: QPainter, best: tuple[float, float], colours: Tokens, area: QRectF) -> None:
         spot = self._spot(best)
-        above = spot.y() - 62 > area.top() + px(16)
+        above = spot.y() - 62 > area.top()
         top = spot.y() - 50 if above else spot.y() + 12
         words, first = self._best_words(best), self.tr("Best so far")
         width = max(text_width(words, "axis", 600), text_width(first, "axis")) + 2
@@ -516,7 +525,7 @@ class SmallChart(_Chart):
         y_format: Callable[[float], str] | None = None,
     ) -> None:
         """Show (step, value) points; `planned` is the rest of the line, dotted."""
-        if total_steps != self._total or len(points) < len(self._points):
+        if total_steps != self._total or len(points) < len(self._points) or not self._points:
             self._y = None
         self._points, self._planned, self._total = list(points), list(planned), max(1, total_steps)
         self._format = y_format or self._format
@@ -570,7 +579,7 @@ class SmallChart(_Chart):
     def _paint_back(self, painter: QPainter) -> None:
         low, high = self._y or (0.0, 1.0)
         values = [low, (low + high) / 2, high]
-        words = [self._format(value) for value in values]
+        words = [self._format(value) if self._points or self._planned else "" for value in values]
         self._grid(painter, words, [self._plot.spot(0, value).y() for value in values])
 
     def _paint_front(self, painter: QPainter) -> None:
@@ -596,7 +605,7 @@ class LossLegend(QWidget):
 
     def sizeHint(self) -> QSize:
         names = text_width(self.tr("Training"), "secondary") + text_width(self.tr("Held-out data"), "secondary")
-        return QSize(round(names + 2 * (22 + 6 + 42 + 14)), px(20))
+        return QSize(round(names + 2 * (22 + 6 + _value_room() + 14)), px(20))
 
     def paintEvent(self, event: QPaintEvent) -> None:  # noqa: ARG002
         colours = tokens()
@@ -613,7 +622,12 @@ class LossLegend(QWidget):
         row = QRectF(x + 22, 0, self.width() - x - 22, self.height())
         used = text(painter, row, name, "secondary", colours.t2)
         text(painter, row.adjusted(used + 6, 0, 0, 0), value, "secondary", colours.t1, weight=600)
-        return x + 22 + used + 6 + 42 + 14
+        return x + 22 + used + 6 + _value_room() + 14
+
+
+def _value_room() -> float:
+    """Return the width kept for a loss, so that nothing moves when it changes."""
+    return px(42)
 
 
 def _veil(colour: str) -> QColor:

@@ -10,6 +10,7 @@ from PySide6.QtCore import QPointF, QTimer, Signal
 from PySide6.QtGui import QColor, QPaintEvent
 from PySide6.QtWidgets import QHBoxLayout, QSizePolicy, QVBoxLayout, QWidget
 
+from tunedesk.gui.theme import Theme
 from tunedesk.gui.widgets.button import Button
 from tunedesk.gui.widgets.glyphs import check_glyph
 from tunedesk.gui.widgets.paint import painter_on, tokens
@@ -38,7 +39,9 @@ class _Row(QWidget):
         self._first = first
         self._angle = 0
         self.setObjectName(f"check_{item.key}")
-        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        policy = QSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Minimum)
+        policy.setHeightForWidth(True)
+        self.setSizePolicy(policy)
         column = QVBoxLayout(self)
         column.setContentsMargins(42, 10, 16, 8)
         column.setSpacing(0)
@@ -52,7 +55,7 @@ class _Row(QWidget):
         if item.actions:
             column.addLayout(self._actions())
         self.setAccessibleName(f"{item.title}. {item.text}")
-        if item.status == "running":
+        if item.status == "running" and not Theme.of().reduced_motion:
             timer = QTimer(self)
             timer.timeout.connect(self._turn)
             timer.start(80)

@@ -80,7 +80,10 @@ class Field(QWidget):
             column.addWidget(self.label)
             column.addWidget(control)
         column.addWidget(self.help_line)
-        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
+        column.addStretch(1)
+        policy = QSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Minimum)
+        policy.setHeightForWidth(True)
+        self.setSizePolicy(policy)
         self._show()
 
     def set_help(self, text: str) -> None:

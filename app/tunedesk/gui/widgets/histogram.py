@@ -74,7 +74,11 @@ class Histogram(QWidget):
         return self.tr("Cut at %1").replace("%1", QLocale().toString(self._cut))
 
     def _longer_words(self) -> str:
-        return self.tr("%1 are longer").replace("%1", QLocale().toString(self.longer()))
+        longer = self.longer()
+        if not longer:
+            return self.tr("none is longer")
+        words = self.tr("1 is longer") if longer == 1 else self.tr("%1 are longer")
+        return words.replace("%1", QLocale().toString(longer))
 
     def sizeHint(self) -> QSize:
         return QSize(320, 180)
@@ -83,8 +87,14 @@ class Histogram(QWidget):
         return QSize(200, 140)
 
     def _left(self) -> float:
+        words = QLocale().toString(round(self._y_axis()[1]))
+        return max(px(28), round(text_width(words, "axis")) + 12)
+
+    def _y_axis(self) -> tuple[float, float]:
+        """Return the step of the y axis and its highest number."""
         most = max(self._counts, default=0)
-        return max(px(28), round(text_width(QLocale().toString(most), "axis")) + 12)
+        step = max(1.0, nice_step(most, 3))
+        return step, max(1.0, step * -(-most // step))
 
     def _end(self) -> int:
         return max(1, len(self._counts)) * self._bin
@@ -98,9 +108,7 @@ class Histogram(QWidget):
     def paintEvent(self, event: QPaintEvent) -> None:  # noqa: ARG002
         colours = tokens()
         painter = painter_on(self)
-        most = max(self._counts, default=0)
-        step = max(1.0, nice_step(most, 3))
-        top_value = max(1.0, step * -(-most // step))
+        step, top_value = self._y_axis()
         self._paint_y(painter, step, top_value, colours)
         self._paint_bars(painter, top_value, colours)
         self._paint_x(painter, colours)
@@ -150,10 +158,11 @@ class Histogram(QWidget):
             self._paint_handle(painter, x, colours)
         words, rest = self._cut_words(), self._longer_words()
         width, tail = text_width(words, "secondary", 600), text_width(rest, "secondary", 500)
-        left = max(0.0, min(x - width - 8, self.width() - width - tail - 16))
+        beside = x + 10 + tail < self.width()
+        left = max(0.0, x - width - 8 - (0 if beside else tail + 10))
         text(painter, QRectF(left, 4, width + 2, 16), words, "secondary", colours.t1, weight=600)
         ink = colours.warn if self.longer() else colours.t2
-        start = max(x + 10.0, left + width + 10)
+        start = max(x + 10.0, left + width + 10) if beside else left + width + 10
         text(painter, QRectF(start, 4, tail + 2, 16), rest, "secondary", ink, weight=500)
 
     def _paint_handle(self, painter: QPainter, x: int, colours: Tokens) -> None:

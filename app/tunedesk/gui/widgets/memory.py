@@ -101,6 +101,7 @@ class MemoryBar(QWidget):
         self._from: list[dict[str, float]] = []
         self._free = self._total = 0.0
         self._note = ""
+        self._total_name = ""
         self._slide = QVariantAnimation(self)
         self._slide.setDuration(_SLIDE_MS)
         self._slide.setStartValue(0.0)
@@ -110,11 +111,17 @@ class MemoryBar(QWidget):
         self.setFocusPolicy(Qt.FocusPolicy.TabFocus)
         self.setAccessibleName(self.tr("Memory, not measured yet"))
 
-    def set_rows(self, rows: Sequence[MemoryRow], free: float, total: float, *, note: str = "") -> None:
-        """Show these rows against the memory that is free and that is there, in GiB."""
+    def set_rows(
+        self, rows: Sequence[MemoryRow], free: float, total: float, *, note: str = "", total_name: str = ""
+    ) -> None:
+        """Show these rows against the memory that is free and that is there, in GiB.
+
+        `total_name` is what all the memory is called; a card, unless told otherwise.
+        """
         before = {row.label: shown for row, shown in zip(self._rows, self._shown, strict=True)}
         first = list(self._shown[:1])
         self._rows, self._free, self._total, self._note = list(rows), free, total, note
+        self._total_name = total_name or self.tr("Card")
         target = [dict(row.parts) for row in self._rows]
         start = [before.get(row.label, first[0] if first else None) for row in self._rows]
         self._from = [old if old is not None else new for old, new in zip(start, target, strict=True)]
@@ -265,6 +272,10 @@ class MemoryBar(QWidget):
         low, high, middle = round(self._x(row.low)), round(self._x(row.high)), round(top + _ROW / 2)
         if high - low < 2:
             return
+        if colours.name == "contrast":
+            painter.fillRect(QRectF(low - 1, middle - 2, high - low + 2, 3.5), QColor(colours.card))
+            for x in (low, high - 1.5):
+                painter.fillRect(QRectF(x - 1, middle - 7, 3.5, 14), QColor(colours.card))
         ink = QColor(colours.t1)
         painter.fillRect(QRectF(low, middle - 1, high - low, 1.5), ink)
         for x in (low, high - 1.5):
@@ -272,9 +283,12 @@ class MemoryBar(QWidget):
 
     def _paint_spare(self, painter: QPainter, row: MemoryRow, top: float, colours: Tokens) -> None:
         spare = self._free - row.total
-        start = max(self._x(self._total), self._x(row.high)) + 10
         words = self.tr("%1 GiB to spare").replace("%1", gib(spare))
-        if row.ok and spare > 0 and start + text_width(words, "secondary", 500) < self.width():
+        needed = text_width(words, "secondary", 500)
+        start = max(self._x(self._total), self._x(row.high)) + 10
+        if start + needed >= self.width():
+            start = max(self._x(self._free), self._x(row.high)) + 10
+        if row.ok and spare > 0 and start + needed < self.width():
             box = QRectF(start, top, self.width() - start, _ROW)
             text(painter, box, words, "secondary", colours.ok, weight=500)
 
@@ -298,10 +312,13 @@ class MemoryBar(QWidget):
         text(painter, QRectF(x, 0, width, px(18)), words, "secondary", colours.t1, weight=600)
         if total <= free:
             return
-        rest = self.tr("Card %1 GiB").replace("%1", gib(self._total))
+        rest = self.tr("%1 %2 GiB").replace("%1", self._total_name).replace("%2", gib(self._total))
         if self._note:
             rest = f"{rest}, {self._note}"
+        needed = text_width(rest, "secondary") + 2
         left = max(total + 6.0, x + width + 8)
+        if left + needed > self.width() and x - 16 - needed > self._left():
+            left = x - 16 - needed
         text(painter, QRectF(left, 0, self.width() - left, px(18)), rest, "secondary", colours.t2)
 
     def event(self, event: QHelpEvent) -> bool:  # type: ignore[override]

@@ -9,6 +9,7 @@ from PySide6.QtCore import QRectF, QSize, Qt, QTimer
 from PySide6.QtGui import QBrush, QColor, QHideEvent, QPainter, QPainterPath, QPaintEvent, QShowEvent
 from PySide6.QtWidgets import QSizePolicy, QWidget
 
+from tunedesk.gui.theme import Theme
 from tunedesk.gui.widgets.paint import painter_on, tokens
 
 ProgressTone = Literal["accent", "ok", "third", "neutral", "paused"]
@@ -40,7 +41,7 @@ class SlimProgress(QWidget):
         """Set the share done, 0 to 1; None shows that no end is known."""
         self._value = None if value is None else min(1.0, max(0.0, value))
         if self._value is None and self.isVisible():
-            self._timer.start()
+            self._wander()
         elif self._value is not None:
             self._timer.stop()
         self.setAccessibleDescription("" if self._value is None else f"{self._value:.0%}")
@@ -67,11 +68,18 @@ class SlimProgress(QWidget):
     def showEvent(self, event: QShowEvent) -> None:
         super().showEvent(event)
         if self._value is None:
-            self._timer.start()
+            self._wander()
 
     def hideEvent(self, event: QHideEvent) -> None:
         super().hideEvent(event)
         self._timer.stop()
+
+    def _wander(self) -> None:
+        """Let the piece move along the track; with reduced motion it rests in the middle."""
+        if Theme.of().reduced_motion:
+            self._phase = 0.5
+        else:
+            self._timer.start()
 
     def _move(self) -> None:
         self._phase = (self._phase + 0.015) % 1.0

@@ -44,7 +44,7 @@ class EmptyState(QWidget):
         self.sentence = Label(sentence, "body", "t2", wrap=True)
         self.sentence.setObjectName("sentence")
         self.sentence.setAlignment(centre)
-        self.sentence.setMaximumWidth(px(420))
+        self.sentence.setMaximumWidth(px(460))
         self.sentence.setMinimumWidth(200)
         column.addWidget(self.title)
         middle = QHBoxLayout()

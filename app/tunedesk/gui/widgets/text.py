@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from html import escape
+
 from PySide6.QtCore import QSize, Qt
 from PySide6.QtGui import QFontMetrics, QPaintEvent, QResizeEvent
 from PySide6.QtWidgets import QLabel, QSizePolicy, QStyle, QStyleOption, QWidget
 
-from tunedesk.gui.theme import Theme, Tone, TypeRole
+from tunedesk.gui.theme import TYPE_SCALE, Theme, Tone, TypeRole
 from tunedesk.gui.widgets.paint import painter_on
 
 
@@ -28,27 +30,39 @@ class Label(QLabel):
         self.setProperty("type", role)
         self.setProperty("tone", tone)
         self.setWordWrap(wrap)
-        self.setTextFormat(Qt.TextFormat.RichText if rich else Qt.TextFormat.PlainText)
         if wrap:
             policy = QSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Minimum)
             policy.setHeightForWidth(True)
             self.setSizePolicy(policy)
+            self.setContentsMargins(0, -1, 0, 1)
         if selectable:
             self.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         if role == "mono":
             self.setFont(Theme.of().font("mono"))
-        if rich:
+        self._role: TypeRole = role
+        self._rich = rich
+        self._markup = ""
+        if rich or wrap:
             Theme.of().changed.connect(self._retint)
-        self._markup = text
         self.setText(text)
 
     def setText(self, text: str) -> None:
-        """Show a text; in rich text `<b>` becomes semibold and t1."""
+        """Show a text; in rich text `<b>` becomes semibold and t1.
+
+        A text that wraps gets the line height of its role, which QLabel knows only in rich text.
+        """
         self._markup = text
-        if self.textFormat() is Qt.TextFormat.RichText:
+        if self._rich:
             strong = f'<span style="font-weight:600; color:{Theme.of().tokens.t1}">'
             text = text.replace("<b>", strong).replace("</b>", "</span>")
+        if self.wordWrap() and text:
+            text = _spaced(text if self._rich else escape(text), TYPE_SCALE[self._role].line)
+        self.setTextFormat(Qt.TextFormat.RichText if self._rich or self.wordWrap() else Qt.TextFormat.PlainText)
         super().setText(text)
+
+    def text(self) -> str:
+        """Return the text that was given, without the marks that only serve the layout."""
+        return self._markup
 
     def _retint(self) -> None:
         self.setText(self._markup)
@@ -65,6 +79,12 @@ class Label(QLabel):
         self.setProperty("tone", tone)
         self.style().unpolish(self)
         self.style().polish(self)
+
+
+def _spaced(markup: str, line: int) -> str:
+    height = Theme.of().px(line)
+    words = markup.replace("\n", "<br>")
+    return f'<p style="margin:0; white-space:pre-wrap; line-height:{height}px; -qt-line-height-type:fixed">{words}</p>'
 
 
 class ElidedLabel(Label):

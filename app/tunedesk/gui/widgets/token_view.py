@@ -130,13 +130,21 @@ class TokenView(QTextEdit):
             words = self.tr("%1 more tokens are not shown").replace("%1", QLocale().toString(total - MAX_TOKENS))
             self._add_turn(cursor, "", [TokenSpan(words, "context")])
         cursor.endEditBlock()
+        self._describe()
         self.moveCursor(QTextCursor.MoveOperation.Start)
         self.viewport().update()
+
+    def _describe(self) -> None:
+        """Say the roles too: they are painted beside the text and no part of it."""
+        blocks = (self.document().findBlockByNumber(number) for number in self._roles)
+        said = [f"{role}: {_clean(block.text())}" for role, block in zip(self._roles.values(), blocks, strict=True)]
+        self.setAccessibleDescription("\n".join(said))
 
     def _visible(self, turn: TurnView) -> list[TokenSpan]:
         if self._mode == "tokens":
             return list(turn.spans)
-        return [span for span in turn.spans if span.kind != "template" and not _is_special(span.text)]
+        shown = [span for span in turn.spans if span.kind != "template" and not _is_special(span.text)]
+        return shown or [span for span in turn.spans if span.text.strip() and not _is_chip(span, turn.role)]
 
     def _add_turn(self, cursor: QTextCursor, role: str, spans: Sequence[TokenSpan]) -> None:
         block = QTextBlockFormat()
@@ -151,10 +159,11 @@ class TokenView(QTextEdit):
             cursor.setBlockFormat(block)
         number = cursor.block().blockNumber()
         self._roles[number] = role
-        self._marks[number] = [mark for span in spans if (mark := self._add_span(cursor, span)) is not None]
+        spans = _with_whole_role(_without_last_break(spans), role)
+        self._marks[number] = [mark for span in spans if (mark := self._add_span(cursor, span, role)) is not None]
 
-    def _add_span(self, cursor: QTextCursor, span: TokenSpan) -> _Mark | None:
-        chip = self._mode == "tokens" and (span.kind == "template" or _is_special(span.text))
+    def _add_span(self, cursor: QTextCursor, span: TokenSpan, role: str) -> _Mark | None:
+        chip = self._mode == "tokens" and _is_chip(span, role)
         if chip and not span.text.strip():
             cursor.insertText(span.text.replace("\n", _LINE), _format(span.kind, chip=False))
             return None
@@ -253,6 +262,36 @@ def _is_special(words: str) -> bool:
     """Tell a control token such as `<|im_end|>` or `</s>` from words."""
     stripped = words.strip()
     return len(stripped) > 2 and stripped[0] == "<" and stripped[-1] == ">" and " " not in stripped
+
+
+def _is_chip(span: TokenSpan, role: str) -> bool:
+    """Tell what marks a turn (control tokens, the name of the role) from words, also those that the template adds."""
+    if _is_special(span.text):
+        return True
+    return span.kind == "template" and span.text.strip().casefold() in ("", role.casefold())
+
+
+def _with_whole_role(spans: Sequence[TokenSpan], role: str) -> list[TokenSpan]:
+    """Join the tokens that together name the role, such as `ass` and `istant`, so that they are one chip."""
+    for start, span in enumerate(spans):
+        joined = ""
+        for end in range(start, len(spans)):
+            if spans[end].kind != "template" or not role.casefold().startswith(joined.strip().casefold()):
+                break
+            joined += spans[end].text
+            if joined.strip().casefold() == role.casefold():
+                return [*spans[:start], TokenSpan(joined, span.kind), *spans[end + 1 :]]
+    return list(spans)
+
+
+def _without_last_break(spans: Sequence[TokenSpan]) -> list[TokenSpan]:
+    """Leave out the line break with which a template ends a turn: the line between the turns shows it."""
+    kept = list(spans)
+    while kept and kept[-1].kind != "trained" and not kept[-1].text.strip():
+        kept.pop()
+    if kept and kept[-1].text.endswith("\n") and _is_special(kept[-1].text):
+        kept[-1] = TokenSpan(kept[-1].text.rstrip("\n"), kept[-1].kind)
+    return kept
 
 
 def _clean(words: str) -> str:
