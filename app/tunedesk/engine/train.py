@@ -6,6 +6,7 @@ import json
 import math
 import random
 import time
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,8 +42,12 @@ from tunedesk.engine.batches import Batch, batch_loss, micro_batches, step_rows
 from tunedesk.engine.channel import Channel, Stopped
 from tunedesk.engine.checkpoints import Progress, RandomState, after
 from tunedesk.engine.describe_data import ticker
+from tunedesk.engine.fast.flat_adamw import FlatAdamW
+from tunedesk.engine.fast.model import FastModel, make_fast
+from tunedesk.engine.fast.packing import TOKENS, Pack, packs
 from tunedesk.engine.lora import attach, trainable
 from tunedesk.engine.material import Material, Tokens, describe, gather, length_limit, tokenise
+from tunedesk.engine.memory import give_back
 from tunedesk.engine.records import check_same_data, read_resolved, with_recorded, write_environment
 from tunedesk.engine.remarks import Remarks
 from tunedesk.engine.render import Renderer, TokenRow, cut_rows
@@ -56,7 +61,7 @@ _SAVE_SECONDS = 300.0
 
 @dataclass
 class Learner:
-    """What learns: the model with its adapter, and what updates it."""
+    """What learns: the model with its adapter, and what updates it. Without `fast` it runs the plain loop."""
 
     model: PeftModel
     parameters: list[torch.nn.Parameter]
@@ -66,15 +71,34 @@ class Learner:
     precision: Literal["bf16", "fp16", "fp32"]
     pad_id: int
     micro_batch_size: int
+    pack_tokens: int
+    fast: FastModel | None
 
     def arithmetic(self) -> AbstractContextManager[Any]:
         """Where products are computed in the run's precision."""
         dtype = loading.DTYPES[self.precision]
         return torch.autocast(self.device.type, dtype=dtype, enabled=self.precision != "fp32")
 
-    def batches(self, rows: list[TokenRow]) -> list[Batch]:
-        """`rows` in micro-batches, on the CPU."""
+    def batches(self, rows: list[TokenRow]) -> Sequence[Batch | Pack]:
+        """`rows` in packs or padded micro-batches, on the CPU."""
+        if self.fast is not None:
+            return packs(rows, self.pack_tokens)
         return micro_batches(rows, self.micro_batch_size, self.pad_id)
+
+    def loss(self, batch: Batch | Pack) -> torch.Tensor:
+        """The sum of the cross entropies of the trained tokens, an fp32 scalar with gradient."""
+        here = batch.to(self.device)
+        if self.fast is not None and isinstance(here, Pack):
+            return self.fast.loss(here)
+        assert isinstance(here, Batch)
+        with self.arithmetic():
+            return batch_loss(self.model, here)
+
+    def clip(self, longest: float) -> float:
+        """Shorten the gradient to `longest`; gives its length before that."""
+        if isinstance(self.optimiser, FlatAdamW):
+            return self.optimiser.clip(longest)
+        return float(torch.nn.utils.clip_grad_norm_(self.parameters, longest))
 
 
 def train(job: Train, channel: Channel) -> Outcome:
@@ -101,6 +125,7 @@ def train(job: Train, channel: Channel) -> Outcome:
         spec = with_recorded(spec, recorded)
     channel.emit(Stage(text="Turning the rows into tokens"))
     tokens = tokenise(material, Renderer(tokenizer, material.task, info.name), ticker(channel))
+    loading.check_vocabulary(info, max(max(row.ids) for row in (*tokens.train, *tokens.held)))
     plan, data = _plan(spec, info, material, tokens, device)
     resolved = plan.resolved
     channel.emit(DataDescribed(info=data))
@@ -138,6 +163,8 @@ def train(job: Train, channel: Channel) -> Outcome:
     if held and progress.base_loss is None:
         channel.emit(Stage(text="Checking the untouched model"))
         base, count, seconds = evaluate(learner, held, channel)
+        if not math.isfinite(base):
+            raise ProblemError(broken_base(info, resolved))
         progress = after(progress, base_loss=base)
         channel.emit(began)
         channel.emit(Evaluated(step=0, loss=base, best=False, trained_tokens=count, seconds=seconds))
@@ -161,8 +188,7 @@ def train(job: Train, channel: Channel) -> Outcome:
             if channel.stop_asked:
                 stopped = True
                 break
-            with learner.arithmetic():
-                loss = batch_loss(learner.model, batch.to(learner.device))
+            loss = learner.loss(batch)
             loss_sum += loss.item()
             if not math.isfinite(loss_sum):
                 break
@@ -174,7 +200,7 @@ def train(job: Train, channel: Channel) -> Outcome:
         norm = math.nan
         if math.isfinite(mean_loss):
             learner.scaler.unscale_(learner.optimiser)
-            norm = float(torch.nn.utils.clip_grad_norm_(learner.parameters, spec.training.max_grad_norm))
+            norm = learner.clip(spec.training.max_grad_norm)
         sound = math.isfinite(mean_loss) and (math.isfinite(norm) or learner.scaler.is_enabled())
         if sound:
             for group in learner.optimiser.param_groups:
@@ -227,6 +253,9 @@ def train(job: Train, channel: Channel) -> Outcome:
             progress = with_check(progress, loss_now)
             best = progress.best_step == step
             channel.emit(Evaluated(step=step, loss=loss_now, best=best, trained_tokens=count, seconds=seconds))
+            if not math.isfinite(loss_now):
+                _report(run, progress, plan, began, "failed", None)
+                raise ProblemError(not_a_number(step, False, rate, resolved, run))
 
         # A checkpoint.
         asked = save_asked(channel)
@@ -273,7 +302,7 @@ def learning_rate(step: int, peak: float, total: int, warmup: int, scheduler: st
 
 
 @torch.no_grad()
-def evaluate(learner: Learner, batches: list[Batch], channel: Channel | None = None) -> tuple[float, int, float]:
+def evaluate(learner: Learner, batches: Sequence[Batch | Pack], channel: Channel | None = None) -> tuple[float, int, float]:
     """(mean loss in nats per trained token, trained tokens, seconds). Raises `Stopped` between batches."""
     start = time.monotonic()
     learner.model.eval()
@@ -281,9 +310,9 @@ def evaluate(learner: Learner, batches: list[Batch], channel: Channel | None = N
     for batch in batches:
         if channel is not None and channel.stop_asked:
             raise Stopped
-        with learner.arithmetic():
-            total += batch_loss(learner.model, batch.to(learner.device)).item()
+        total += learner.loss(batch).item()
         count += batch.trained
+    give_back()
     return total / count, count, time.monotonic() - start
 
 
@@ -331,6 +360,19 @@ def not_a_number(step: int, loss_is_sound: bool, rate: float, resolved: Resolved
         where=f"Step {step:,} of {resolved.total_steps:,}, learning rate {rate:.1e}.",
         found=f"The peak learning rate is {resolved.learning_rate:g}, the precision {resolved.precision}.",
         fix=f"Set training.learning_rate = {lower}, then " + ("resume." if whole else "start again."),
+    )
+
+
+def broken_base(info: ModelInfo, resolved: Resolved) -> Problem:
+    """The problem of a model whose loss is not a number before anything was trained."""
+    return Problem(
+        code="model.not_a_number",
+        what=f"The untouched {info.name} gives a loss that is not a number.",
+        where=info.path or "",
+        found=f"Its weights are damaged, or too large for {resolved.precision}.",
+        fix="Download the model again."
+        if resolved.precision == "fp32"
+        else 'Download the model again, or set training.precision = "fp32".',
     )
 
 
@@ -390,7 +432,13 @@ def _load(spec: RunSpec, info: ModelInfo, resolved: Resolved, device: torch.devi
     base = loading.load_base(info, resolved.precision, device, quantised)
     model = attach(base, spec.method, resolved.alpha, resolved.gradient_checkpointing, spec.training.seed)
     parameters = trainable(model)
-    optimiser = torch.optim.AdamW(parameters, lr=resolved.learning_rate, weight_decay=spec.training.weight_decay)
+    optimiser: torch.optim.Optimizer
+    if spec.training.engine == "fast":
+        optimiser = FlatAdamW(parameters, resolved.learning_rate, spec.training.weight_decay)
+        fast = make_fast(model)
+    else:
+        optimiser = torch.optim.AdamW(parameters, lr=resolved.learning_rate, weight_decay=spec.training.weight_decay)
+        fast = None
     return Learner(
         model=model,
         parameters=parameters,
@@ -400,7 +448,15 @@ def _load(spec: RunSpec, info: ModelInfo, resolved: Resolved, device: torch.devi
         precision=resolved.precision,
         pad_id=pad_id,
         micro_batch_size=resolved.micro_batch_size,
+        pack_tokens=_pack_tokens(resolved),
+        fast=fast,
     )
+
+
+def _pack_tokens(resolved: Resolved) -> int:
+    """The largest pack: what a micro-batch may hold at most, and on a processor no more than makes it faster."""
+    most = resolved.micro_batch_size * resolved.max_length
+    return most if resolved.device == "cuda" else min(most, max(TOKENS, resolved.max_length))
 
 
 def _bytes(parameters: list[torch.nn.Parameter]) -> int:

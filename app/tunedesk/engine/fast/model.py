@@ -1,0 +1,102 @@
+"""The fast path of one model: which of its layers run fused, and the loss of a pack through them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from peft import PeftModel
+from peft.tuners.lora import LoraLayer
+from torch import Tensor, nn
+from transformers import AttentionInterface
+
+from tunedesk.engine.fast import attention
+from tunedesk.engine.fast.block import Block, BlockFunction, fits
+from tunedesk.engine.fast.lean_linear import Group, Scratch, lean, make_lean
+from tunedesk.engine.fast.packing import Pack
+from tunedesk.engine.fast.token_loss import Head, RowNorm, TokenLoss, plain_head
+
+_LAYERS = {"full_attention", "sliding_attention"}
+"""Kinds of layers that may read a pack; others look across the boundaries of rows."""
+
+
+class FastModel:
+    """`model` made ready for packs. The base is rearranged in place, the adapter stays peft's."""
+
+    def __init__(self, model: PeftModel, head: Head) -> None:
+        base: Any = model.get_base_model()
+        self._base, self._head = base, head
+        self._dtype: torch.dtype = base.dtype
+        self._anchor = torch.zeros((), requires_grad=True)
+        self._again = any(getattr(module, "gradient_checkpointing", False) for module in base.modules())
+        scratch: Scratch = {}
+        self._mixed = False
+        self._blocks = self._fuse(scratch)
+        if self._blocks:
+            self._groups = [group for block in self._blocks for group in block.groups]
+        else:
+            self._groups = self._make_lean(scratch)
+            self._mixed = any(isinstance(module, LoraLayer) and not lean(module) for module in base.modules())
+            AttentionInterface.register(attention.NAME, attention.attend)
+            base.set_attn_implementation(attention.NAME)
+
+    def _fuse(self, scratch: Scratch) -> list[Block]:
+        layers = getattr(self._base.model, "layers", None) if hasattr(self._base, "model") else None
+        fused = self._base.device.type == "cpu" and layers is not None and all(fits(layer) for layer in layers)
+        return [Block(layer, self._dtype, scratch) for layer in layers] if fused and layers is not None else []
+
+    def _make_lean(self, scratch: Scratch) -> list[Group]:
+        layers = [module for module in self._base.modules() if isinstance(module, LoraLayer) and lean(module)]
+        return [make_lean(layer, self._anchor, self._dtype, scratch) for layer in layers]
+
+    def loss(self, pack: Pack) -> Tensor:
+        """The sum of the cross entropies of the pack's trained tokens, in nats, an fp32 scalar with gradient."""
+        for group in self._groups:
+            group.refresh()
+        hidden = self._hidden(pack) if self._blocks else self._plain_hidden(pack)
+        loss: Tensor = TokenLoss.apply(hidden, pack.targets, self._head)  # type: ignore[no-untyped-call]
+        return loss
+
+    def _hidden(self, pack: Pack) -> Tensor:
+        """The normed last hidden state of the places that predict, (trained, H), through the fused layers."""
+        inner: Any = self._base.model
+        h = inner.embed_tokens(pack.input_ids)[0]
+        cosine, sine = inner.rotary_emb(torch.empty((), device=h.device), pack.positions)
+        half = cosine.shape[-1] // 2
+        turn = cosine[0, :, :half].contiguous(), sine[0, :, :half].contiguous()
+        learning = False
+        for block in self._blocks:
+            learning = learning or block.learns
+            anchor = self._anchor if learning else self._anchor.detach()
+            h = BlockFunction.apply(h, anchor, block, turn, pack.slots, self._again)  # type: ignore[no-untyped-call]
+        norm = inner.norm
+        out: Tensor = RowNorm.apply(h[pack.predicts], norm.weight.detach(), norm.variance_epsilon)  # type: ignore[no-untyped-call]
+        return out
+
+    def _plain_hidden(self, pack: Pack) -> Tensor:
+        """The same through transformers' own layers, with lean adapters and attention within segments.
+
+        Layers left to peft (with dropout, say) hold fp32 weights and need autocast.
+        """
+        mixed = self._mixed and self._dtype != torch.float32
+        with torch.autocast(pack.input_ids.device.type, dtype=self._dtype, enabled=mixed):
+            out = self._base.base_model(
+                input_ids=pack.input_ids, position_ids=pack.positions, use_cache=False, segments=pack
+            )
+        hidden: Tensor = out.last_hidden_state[0][pack.predicts]
+        return hidden
+
+
+def make_fast(model: PeftModel) -> FastModel | None:
+    """The fast path of `model`, or None when its architecture is not known to allow packs."""
+    base: Any = model.get_base_model()
+    head = plain_head(base)
+    config = base.config
+    kinds = set(getattr(config, "layer_types", None) or ())
+    packable = getattr(base, "_supports_attention_backend", False) and kinds <= _LAYERS
+    trains_else = any(
+        parameter.requires_grad and "lora_" not in name for name, parameter in base.named_parameters()
+    )
+    if head is None or not packable or trains_else or not isinstance(base, nn.Module):
+        return None
+    return FastModel(model, head)

@@ -1,0 +1,72 @@
+"""kernels.c, built once with the C compiler that is there and kept in the cache. Without one, `eager` does the work."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import logging
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from functools import cache
+from pathlib import Path
+
+import torch
+
+from tunedesk.core.paths import cache_dir
+
+_SOURCE = Path(__file__).with_name("kernels.c")
+_FLAGS = ("-O3", "-march=native", "-mprefer-vector-width=512", "-fopenmp", "-fPIC", "-shared")
+_MATHS = ("-fno-math-errno", "-fno-trapping-math", "-fno-thread-jumps")
+"""Without jump threading: it would divide by e^88 for lanes that are not asked for, and denormals cost five times."""
+_SECONDS = 60
+_log = logging.getLogger(__name__)
+
+SUFFIXES = {torch.float32: "f32", torch.bfloat16: "bf16"}
+"""Number formats that kernels.c knows, with the endings of its names."""
+
+
+@cache
+def library() -> ctypes.CDLL | None:
+    """The built kernels, or None where they cannot be had (no compiler, not Linux on x86-64, or TUNEDESK_NATIVE=0)."""
+    compiler = _compiler()
+    if compiler is None:
+        return None
+    try:
+        return ctypes.CDLL(str(_built(compiler)))
+    except (OSError, subprocess.SubprocessError) as error:
+        _log.warning("The kernels were not built, training is slower without them: %s", error)
+        return None
+
+
+def _compiler() -> str | None:
+    """torch's own OpenMP is GNU's on Linux alone, and a second pool of threads would fight with it."""
+    if sys.platform != "linux" or platform.machine() != "x86_64" or os.environ.get("TUNEDESK_NATIVE") == "0":
+        return None
+    return next((found for name in ("gcc", "cc") if (found := shutil.which(name))), None)
+
+
+def _built(compiler: str) -> Path:
+    """The library for this source, compiler and processor, built if it is not in the cache."""
+    version = subprocess.run([compiler, "--version"], capture_output=True, timeout=_SECONDS, check=True).stdout
+    parts = (_SOURCE.read_bytes(), version, _processor(), " ".join(_FLAGS + _MATHS).encode())
+    place = cache_dir() / "kernels" / f"{hashlib.sha256(b'|'.join(parts)).hexdigest()[:24]}.so"
+    if not place.exists():
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=place.parent) as folder:
+            part = Path(folder) / place.name
+            command = [compiler, *_FLAGS, *_MATHS, str(_SOURCE), "-o", str(part), "-lm"]
+            done = subprocess.run(command, capture_output=True, timeout=_SECONDS, check=False, text=True)
+            if done.returncode:
+                raise OSError(done.stderr.strip()[-500:])
+            part.rename(place)
+    return place
+
+
+def _processor() -> bytes:
+    """What -march=native depends on: model and features of the processor."""
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    return "".join(next((line for line in lines if line.startswith(key)), "") for key in ("model", "flags")).encode()
