@@ -33,7 +33,7 @@ from tunedesk.core.spec import RunSpec, read_spec
 from tunedesk.core.state import RunState, reduce_all
 from tunedesk.terminal import ERR, OUT, show_problems
 
-INTERNAL = ("internal", "engine.")
+INTERNAL = ("internal", "engine.died", "engine.protocol", "engine.not_started")
 QUESTIONS = (
     "My lamp arrived with a cracked shade. What should I do?",
     "How long do I have to send something back?",
@@ -178,6 +178,8 @@ def _train(run: RunFolder, *, resume: bool, as_json: bool, before: RunState | No
     if not as_json:
         terminal.show_verdict(state, str(run.path))
         show_problems(state.problems)
+        if state.status in ("failed", "stopped") and state.checkpoint:
+            OUT.print(f"Go on with it: tunedesk resume {run.path}", markup=False, soft_wrap=True)
     status = _status(state.status, state.problems)
     if status == 2 and state.began is None and not resume:
         shutil.rmtree(run.path, ignore_errors=True)  # nothing was trained: leave no empty run behind

@@ -32,6 +32,11 @@ def show_problems(problems: Iterable[Problem]) -> None:
             ERR.print(Text("  " + line))
 
 
+def rows(count: int) -> str:
+    """`1 row`, `2,000 rows`."""
+    return f"{count:,} row{'' if count == 1 else 's'}"
+
+
 def duration(seconds: float) -> str:
     """`48 s`, `32 min`, `1 h 26 min`."""
     if seconds < 60:
@@ -89,10 +94,9 @@ class TrainingView:
         console.print(Text(text, style=style))
 
     def _begin(self, event: e.TrainingBegan) -> None:
-        share = event.trainable_parameters / max(1, event.total_parameters)
         self._say(
-            f"Training {event.trainable_parameters:,} of {event.total_parameters:,} weights ({share:.2%}) on "
-            f"{event.train_rows:,} rows, {event.eval_rows:,} held out; {event.device}, {event.precision}."
+            f"Training {event.trainable_parameters:,} weights beside {event.total_parameters:,} frozen ones on "
+            f"{rows(event.train_rows)}, {event.eval_rows:,} held out; {event.device}, {event.precision}."
         )
         if self._console.is_terminal:
             self._bar = Progress(
@@ -181,10 +185,10 @@ def show_plan(plan: Plan, model: ModelInfo | None) -> None:
 def show_data(info: DataInfo, examples: Sequence[RenderedRow]) -> None:
     """What is in a file and what the model would see of its first rows."""
     OUT.print(
-        f"[bold]{escape(info.name)}[/bold]: {info.rows:,} rows, {info.file_format}, "
+        f"[bold]{escape(info.name)}[/bold]: {rows(info.rows)}, {info.file_format}, "
         f"read as {info.layout} for {info.task}."
     )
-    OUT.print(f"{info.train_rows:,} rows to train on, {info.eval_rows:,} held out.")
+    OUT.print(f"{rows(info.train_rows)} to train on, {info.eval_rows:,} held out.")
     if info.tokens:
         stats = info.tokens
         OUT.print(

@@ -161,7 +161,7 @@ def _few(material: Material) -> Finding | None:
     return Finding(
         code="data.few_rows",
         level="warn",
-        text=f"Only {count} rows to train on: fewer than one step usually sees ({EFFECTIVE_BATCH}).",
+        text=f"Only {_rows(count)} to train on: fewer than one step usually sees ({EFFECTIVE_BATCH}).",
         detail="The model will mostly learn them by heart.",
         count=count,
     )
