@@ -43,8 +43,8 @@ def some_rows(lengths: tuple[int, ...] = (9, 40, 70, 33, 3), seed: int = 5) -> l
     return rows
 
 
-def tuned(folder: Path, targets: object = "all-linear", dtype: torch.dtype = torch.float32, **options: object) -> PeftModel:
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation="eager", **options)
+def tuned(folder: Path, targets: object = "all-linear", **options: object) -> PeftModel:
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager", **options)
     conv = any(isinstance(module, Conv1D) for module in model.modules())
     torch.manual_seed(0)
     config = LoraConfig(r=4, target_modules=targets, init_lora_weights=False, fan_in_fan_out=conv)
@@ -94,9 +94,7 @@ def test_that_a_packed_step_has_the_gradients_of_its_rows_one_by_one(
     tiny_models: dict[str, Path], kernels: str, family: str, budget: int
 ) -> None:
     rows = some_rows()
-    assert_same(
-        in_packs(tuned(tiny_models[family]), rows, budget), one_by_one(tuned(tiny_models[family]), rows)
-    )
+    assert_same(in_packs(tuned(tiny_models[family]), rows, budget), one_by_one(tuned(tiny_models[family]), rows))
 
 
 @pytest.mark.parametrize("family", FAMILIES)

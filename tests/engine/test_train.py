@@ -211,8 +211,10 @@ def test_that_padding_predicts_nothing() -> None:
     from array import array
 
     batch = collate([TokenRow(1, array("i", [5, 6, 7]), b"\0\1\1"), TokenRow(2, array("i", [8, 9]), b"\0\1")], 0)
-    assert batch.input_ids.tolist() == [[5, 6, 7], [8, 9, 0]]
-    assert batch.predicts.tolist() == [[True, True, False], [True, False, False]]
+    assert batch.input_ids[:, :3].tolist() == [[5, 6, 7], [8, 9, 0]]
+    assert batch.predicts[:, :3].tolist() == [[True, True, False], [True, False, False]]
+    assert not batch.predicts[:, 3:].any()
+    assert not batch.attention_mask[:, 3:].any()
     assert batch.targets.tolist() == [6, 7, 9]
     assert batch.tokens == 5
 

@@ -35,7 +35,7 @@ def dialog(qtbot, session):
 
 
 def big(session):
-    settle(session, model=samples.qwen(), data=samples.long_data(), hardware=samples.gpu_hardware())
+    settle(session, model=samples.qwen(), data=samples.long_data(), hardware=samples.gpu_hardware(9.0))
 
 
 def type_into(qtbot, field, text):

@@ -33,7 +33,7 @@ from tunedesk.gui.window import MainWindow
 SIZES = ((1280, 800), (1024, 700))
 THEMES = ("light", "dark")
 
-TIGHT = 2.6
+TIGHT = 2.1
 TIGHT_SETTINGS = {"micro_batch_size": 8, "gradient_checkpointing": False}
 """Free memory in GiB at which the starter run, with 8 conversations at a time, must change to fit."""
 

@@ -107,7 +107,7 @@ class TrainingSection(_Section):
     device: Auto | Literal["cpu", "cuda", "mps"] = Field(default="auto", description="Where it is computed.")
     engine: Literal["fast", "reference"] = Field(
         default="fast",
-        description="fast: rows are joined without padding. reference: the plain loop, several times slower, same losses.",
+        description="fast: rows are joined without padding. reference: the plain loop, much slower, same losses.",
     )
     weight_decay: float = Field(default=0.0, ge=0, description="Pull of the adapter towards zero.")
     max_grad_norm: float = Field(default=1.0, gt=0, description="Longer gradients are cut to this length.")

@@ -17,6 +17,9 @@ from tunedesk.engine.render import TokenRow
 _CHUNK = 512
 """Trained tokens whose scores over the vocabulary are held in fp32 at once."""
 
+_ROUND = 32
+"""Padded lengths are multiples: oneDNN keeps up to a megabyte for each new shape of a matrix product, for good."""
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -70,6 +73,8 @@ def micro_batches(rows: Sequence[TokenRow], size: int, pad_id: int) -> list[Batc
 def collate(rows: Sequence[TokenRow], pad_id: int) -> Batch:
     """One batch of `rows`, on the CPU."""
     length = max(len(row.ids) for row in rows)
+    if len(rows) > 1:
+        length = -(-length // _ROUND) * _ROUND
     ids = torch.full((len(rows), length), pad_id, dtype=torch.long)
     mask = torch.zeros((len(rows), length), dtype=torch.long)
     trained = torch.zeros((len(rows), length), dtype=torch.bool)

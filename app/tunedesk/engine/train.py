@@ -33,7 +33,7 @@ from tunedesk.core.events import (
 )
 from tunedesk.core.hardware import GIB, Device
 from tunedesk.core.methods import method
-from tunedesk.core.plan import Plan, Resolved, make_plan
+from tunedesk.core.plan import PACK_TOKENS, Plan, Resolved, make_plan
 from tunedesk.core.problems import Problem, ProblemError
 from tunedesk.core.runs import RunFolder, open_run, write_json
 from tunedesk.core.spec import RunSpec
@@ -44,7 +44,7 @@ from tunedesk.engine.checkpoints import Progress, RandomState, after
 from tunedesk.engine.describe_data import ticker
 from tunedesk.engine.fast.flat_adamw import FlatAdamW
 from tunedesk.engine.fast.model import FastModel, make_fast
-from tunedesk.engine.fast.packing import TOKENS, Pack, packs
+from tunedesk.engine.fast.packing import Pack, packs
 from tunedesk.engine.lora import attach, trainable
 from tunedesk.engine.material import Material, Tokens, describe, gather, length_limit, tokenise
 from tunedesk.engine.memory import give_back
@@ -302,7 +302,9 @@ def learning_rate(step: int, peak: float, total: int, warmup: int, scheduler: st
 
 
 @torch.no_grad()
-def evaluate(learner: Learner, batches: Sequence[Batch | Pack], channel: Channel | None = None) -> tuple[float, int, float]:
+def evaluate(
+    learner: Learner, batches: Sequence[Batch | Pack], channel: Channel | None = None
+) -> tuple[float, int, float]:
     """(mean loss in nats per trained token, trained tokens, seconds). Raises `Stopped` between batches."""
     start = time.monotonic()
     learner.model.eval()
@@ -456,7 +458,7 @@ def _load(spec: RunSpec, info: ModelInfo, resolved: Resolved, device: torch.devi
 def _pack_tokens(resolved: Resolved) -> int:
     """The largest pack: what a micro-batch may hold at most, and on a processor no more than makes it faster."""
     most = resolved.micro_batch_size * resolved.max_length
-    return most if resolved.device == "cuda" else min(most, max(TOKENS, resolved.max_length))
+    return most if resolved.device != "cpu" else min(most, max(PACK_TOKENS, resolved.max_length))
 
 
 def _bytes(parameters: list[torch.nn.Parameter]) -> int:

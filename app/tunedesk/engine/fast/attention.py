@@ -8,6 +8,7 @@ sums; on short segments that is three times as fast as the processor's flash att
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -43,16 +44,14 @@ def forward(q: Tensor, k: Tensor, v: Tensor, slots: Slots, heads: Heads) -> tupl
     """Flat q, k, v in slots to (flat output in slots, log of the sums, fp32 by segment, head and place)."""
     out = torch.empty_like(q)
     sums = q.new_empty(slots.count * heads.queries, dtype=torch.float32)
-    for base, length, count in slots.spans:
-        query, result = (_view(flat, base, length, heads.queries, heads.width) for flat in (q, out))
-        key, value = (_view(flat, base, length, heads.keys, heads.width) for flat in (k, v))
-        logs = _view(sums, base, length, heads.queries, 1)
-        for start, end, low in _blocks(length, heads.window):
+    for span in slots.spans:
+        query, result = (_view(flat, span, heads.queries, heads.width) for flat in (q, out))
+        key, value = (_view(flat, span, heads.keys, heads.width) for flat in (k, v))
+        logs = _view(sums, span, heads.queries, 1)
+        for start, end, low in _blocks(span[1], heads.window):
             scores = torch.bmm(_stack(query, start, end, heads), key[:, low:end].transpose(1, 2))
-            shape = (heads.queries, end - start, end - low)
-            logs[:, start:end, 0] = kernels.softmax(
-                scores.view(shape), start - low, count - low, heads.scale, heads.window
-            )
+            shape = (-1, end - start, end - low)
+            logs[:, start:end, 0] = kernels.softmax(scores.view(shape), start - low, heads.scale, heads.window)
             _put(result, torch.bmm(scores, value[:, low:end]), start, end)
     return out, sums
 
@@ -62,18 +61,18 @@ def backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of flat q, k, v in slots. `dots` is each output's dot product with its gradient, ordered as `sums`."""
     d_q, d_k, d_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
-    for base, length, count in slots.spans:
-        query, out, to_query = (_view(flat, base, length, heads.queries, heads.width) for flat in (q, grad, d_q))
-        key, value, to_key, to_value = (_view(flat, base, length, heads.keys, heads.width) for flat in (k, v, d_k, d_v))
-        logs, dot = (_view(flat, base, length, heads.queries, 1) for flat in (sums, dots))
-        for start, end, low in _blocks(length, heads.window):
+    for span in slots.spans:
+        query, out, to_query = (_view(flat, span, heads.queries, heads.width) for flat in (q, grad, d_q))
+        key, value, to_key, to_value = (_view(flat, span, heads.keys, heads.width) for flat in (k, v, d_k, d_v))
+        logs, dot = (_view(flat, span, heads.queries, 1) for flat in (sums, dots))
+        for start, end, low in _blocks(span[1], heads.window):
             stacked, d_out = _stack(query, start, end, heads), _stack(out, start, end, heads)
             shares = torch.bmm(stacked, key[:, low:end].transpose(1, 2))
             d_scores = torch.bmm(d_out, value[:, low:end].transpose(1, 2))
-            shape = (heads.queries, end - start, end - low)
+            shape = (-1, end - start, end - low)
             kernels.softmax_backward(
                 shares.view(shape), d_scores.view(shape), logs[:, start:end, 0].contiguous(),
-                dot[:, start:end, 0].contiguous(), start - low, count - low, heads.scale, heads.window,
+                dot[:, start:end, 0].contiguous(), start - low, heads.scale, heads.window,
             )  # fmt: skip
             _put(to_query, torch.bmm(d_scores, key[:, low:end]), start, end)
             to_value[:, low:end] += torch.bmm(shares.transpose(1, 2), d_out)
@@ -81,10 +80,11 @@ def backward(
     return d_q, d_k, d_v
 
 
-def _view(flat: Tensor, base: int, length: int, heads: int, width: int) -> Tensor:
-    """(heads, length, width): the part of one segment."""
+def _view(flat: Tensor, span: tuple[int, int, int], heads: int, width: int) -> Tensor:
+    """(segments * heads, length, width): the part of a run of segments of one length."""
+    base, length, segments = span
     size = heads * width
-    return flat[base * size : (base + length) * size].view(heads, length, width)
+    return flat[base * size : (base + length * segments) * size].view(segments * heads, length, width)
 
 
 def _blocks(length: int, window: int) -> list[tuple[int, int, int]]:
@@ -97,8 +97,8 @@ def _blocks(length: int, window: int) -> list[tuple[int, int, int]]:
 
 
 def _stack(query: Tensor, start: int, end: int, heads: Heads) -> Tensor:
-    """(K, Q / K * rows, D): the query heads of each key head one below the other."""
-    return query[:, start:end].reshape(heads.keys, -1, heads.width)
+    """(segments * K, Q / K * rows, D): the query heads of each key head one below the other."""
+    return query[:, start:end].reshape(-1, heads.queries // heads.keys * (end - start), heads.width)
 
 
 def _put(place: Tensor, stacked: Tensor, start: int, end: int) -> None:
@@ -128,11 +128,12 @@ class SegmentAttention(torch.autograd.Function):
         parts = backward(d_out, dots, q, k, v, sums, slots, heads)
         rows = kernels.join_heads(*parts, None, slots, count, (heads.queries, heads.keys))
         sizes = [heads.queries * heads.width, heads.keys * heads.width, heads.keys * heads.width]
-        return *(part.reshape(count, -1, heads.width) for part in rows.split(sizes, 1)), None, None
+        d_q, d_k, d_v = torch.split(rows, sizes, 1)
+        return *(part.reshape(count, -1, heads.width) for part in (d_q, d_k, d_v)), None, None
 
 
 def attend(
-    module: torch.nn.Module,
+    module: torch.nn.Module,  # noqa: ARG001 (transformers' interface)
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -183,7 +184,7 @@ def _plain(
     group = q.shape[1] // k.shape[1]
     starts = pack.starts.tolist()
     parts = []
-    for start, end in zip(starts, starts[1:], strict=False):
+    for start, end in pairwise(starts):
         query, key, value = (part[start:end].transpose(0, 1) for part in (q, k, v))
         key, value = key.repeat_interleave(group, 0), value.repeat_interleave(group, 0)
         scores = (query @ key.transpose(1, 2)).float() * scale

@@ -120,7 +120,7 @@ def fits(layer: nn.Module) -> bool:
 
 
 def _window(attention_part: Any) -> int:
-    """The sliding window, 0 for none: Mistral reads it from the configuration, Qwen2 has one of its own in each layer."""
+    """The sliding window, 0 for none: Mistral reads it from the configuration, Qwen2 has one in each layer."""
     own = getattr(attention_part, "sliding_window", None)
     mistral = type(attention_part).__name__ == "MistralAttention"
     return int((getattr(attention_part.config, "sliding_window", None) if mistral else own) or 0)
@@ -131,11 +131,17 @@ def _outputs(layer: Any) -> int:
 
 
 class BlockFunction(torch.autograd.Function):
-    """`Block` for autograd. `anchor` asks for gradients, so that the first layer, whose input needs none, learns too."""
+    """`Block` for autograd. `anchor` asks for gradients: the first layer learns, though its input needs none."""
 
     @staticmethod
     def forward(
-        ctx: Any, h: Tensor, anchor: Tensor, block: Block, turn: Turn, slots: Slots, again: bool
+        ctx: Any,
+        h: Tensor,
+        anchor: Tensor,  # noqa: ARG004 (see above)
+        block: Block,
+        turn: Turn,
+        slots: Slots,
+        again: bool,
     ) -> Tensor:
         out, kept = block.forward(h, turn, slots)
         ctx.save_for_backward(h, *(() if again else kept))

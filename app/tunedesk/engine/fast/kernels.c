@@ -225,18 +225,13 @@ void NAME(gather_heads)(const T *rows, int64_t stride, const T *other, int64_t o
         }
 }
 
-/* Scores (heads, rows, L) to shares in place. Row i stands for query first + i of a segment of `count` keys and sees
-   keys up to itself, `window` of them at most (0: all); log_sum is (heads, rows). */
+/* Scores (heads, rows, L) to shares in place. Row i stands for query first + i and sees keys up to itself, `window` of
+   them at most (0: all); log_sum is (heads, rows). */
 void NAME(softmax_forward)(T *scores, float *log_sum, int64_t heads, int64_t rows, int64_t L, int64_t first,
-                           int64_t count, float scale, int64_t window) {
+                           float scale, int64_t window) {
     PARALLEL for (int64_t n = 0; n < heads * rows; n++) {
         int64_t i = first + n % rows, from = window && i + 1 > window ? i + 1 - window : 0, to = i + 1;
         T *row = scores + n * L;
-        if (i >= count) {
-            memset(row, 0, L * sizeof(T));
-            log_sum[n] = 0;
-            continue;
-        }
         int64_t low = WHOLE_DOWN(from), high = WHOLE_UP(to, L);
         float top = -INFINITY, sum = 0;
         SIMD_MAX(top) for (int64_t j = low; j < high; j++) {
@@ -260,11 +255,10 @@ void NAME(softmax_forward)(T *scores, float *log_sum, int64_t heads, int64_t row
 
 /* Scores to shares, and gradients of shares to gradients of scores, both in place. */
 void NAME(softmax_backward)(T *scores, T *grad, const float *log_sum, const float *dots, int64_t heads, int64_t rows,
-                            int64_t L, int64_t first, int64_t count, float scale, int64_t window) {
+                            int64_t L, int64_t first, float scale, int64_t window) {
     PARALLEL for (int64_t n = 0; n < heads * rows; n++) {
         int64_t i = first + n % rows, from = window && i + 1 > window ? i + 1 - window : 0, to = i + 1;
         T *row = scores + n * L, *g = grad + n * L;
-        if (i >= count) from = to = 0;
         int64_t low = WHOLE_DOWN(from), high = WHOLE_UP(to, L);
         float log_of = log_sum[n], dot = dots[n];
         SIMD for (int64_t j = low; j < high; j++) {

@@ -38,9 +38,7 @@ def norm(
     return total, rstd
 
 
-def norm_backward(
-    grad: Tensor, x: Tensor, weight: Tensor, rstd: Tensor, add: Tensor, plus: float = 0.0
-) -> Tensor:
+def norm_backward(grad: Tensor, x: Tensor, weight: Tensor, rstd: Tensor, add: Tensor, plus: float = 0.0) -> Tensor:
     """`add` plus the gradient of x through `norm`; all (M, H), rows of grad may lie apart."""
     count, width = x.shape
     if (run := _native("norm_backward", x)) is not None:
@@ -95,7 +93,13 @@ def split_heads(
 
 
 def join_heads(
-    q: Tensor, k: Tensor, v: Tensor, turn: tuple[Tensor, Tensor] | None, slots: Slots, count: int, heads: tuple[int, int]
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    turn: tuple[Tensor, Tensor] | None,
+    slots: Slots,
+    count: int,
+    heads: tuple[int, int],
 ) -> Tensor:
     """The way back of `split_heads` for gradients: rows (M = count, (Q + 2 K) D), turned the other way."""
     queries, keys = heads
@@ -133,43 +137,39 @@ def gather_heads(rows: Tensor, other: Tensor, slots: Slots, queries: int) -> tup
     return heads, dots
 
 
-def softmax(
-    scores: Tensor, first: int, count: int, scale: float, window: int = 0
-) -> Tensor:
+def softmax(scores: Tensor, first: int, scale: float, window: int = 0) -> Tensor:
     """Scores (heads, rows, L) to causal attention in place; gives the log of the sums, fp32 (heads, rows).
 
-    Row i is query first + i of a segment of `count` keys and sees `window` keys at most (0: all before it).
+    Row i is query first + i and sees keys up to itself, `window` of them at most (0: all).
     """
     heads, rows, length = scores.shape
     sums = scores.new_empty(heads, rows, dtype=torch.float32)
     if (run := _native("softmax_forward", scores)) is not None:
-        run(_at(scores), _at(sums), *map(_n, (heads, rows, length, first, count)), _f(scale), _n(window))
+        run(_at(scores), _at(sums), *map(_n, (heads, rows, length, first)), _f(scale), _n(window))
         return sums
-    seen = _seen(rows, length, first, count, window, scores.device)
+    seen = _seen(rows, length, first, window, scores.device)
     wide = (scores.float() * scale).masked_fill(~seen, -torch.inf)
-    sums.copy_(wide.logsumexp(-1).masked_fill(~seen.any(-1), 0.0))
+    sums.copy_(wide.logsumexp(-1))
     scores.copy_((wide - sums[..., None]).exp())
     return sums
 
 
 def softmax_backward(
-    scores: Tensor, grad: Tensor, sums: Tensor, dots: Tensor, first: int, count: int, scale: float, window: int = 0
+    scores: Tensor, grad: Tensor, sums: Tensor, dots: Tensor, first: int, scale: float, window: int = 0
 ) -> None:
     """Scores to attention, and the gradient of attention to that of scores, both in place."""
     heads, rows, length = scores.shape
     if (run := _native("softmax_backward", scores)) is not None:
-        run(_at(scores), _at(grad), _at(sums), _at(dots), *map(_n, (heads, rows, length, first, count)), _f(scale),
+        run(_at(scores), _at(grad), _at(sums), _at(dots), *map(_n, (heads, rows, length, first)), _f(scale),
             _n(window))  # fmt: skip
         return
-    seen = _seen(rows, length, first, count, window, scores.device)
+    seen = _seen(rows, length, first, window, scores.device)
     share = (scores.float() * scale - sums[..., None]).exp().masked_fill(~seen, 0.0)
     scores.copy_(share)
     grad.copy_(torch.where(seen, share * (grad.float() - dots[..., None]) * scale, 0.0))
 
 
-def cross_entropy(
-    scores: Tensor, targets: Tensor, weight: float, scale: float = 1.0, cap: float = 0.0
-) -> Tensor:
+def cross_entropy(scores: Tensor, targets: Tensor, weight: float, scale: float = 1.0, cap: float = 0.0) -> Tensor:
     """The cross entropies of (M, V) scores, fp32 (M,); scores become their gradients times `weight` unless it is 0.
 
     Scores count times `scale`, then capped softly at `cap` unless it is 0 (Gemma 2).
@@ -216,11 +216,11 @@ def _offset(state: Any) -> float:
     return float(state.plain_offset)
 
 
-def _seen(rows: int, length: int, first: int, count: int, window: int, device: torch.device) -> Tensor:
+def _seen(rows: int, length: int, first: int, window: int, device: torch.device) -> Tensor:
     """(rows, length): whether the query sees the key."""
     query = torch.arange(first, first + rows, device=device)[:, None]
     key = torch.arange(length, device=device)[None]
-    seen = (key <= query) & (query < count)
+    seen = key <= query
     return seen & (query - key < window) if window else seen
 
 

@@ -48,7 +48,7 @@ class Group:
         self.inputs = _in_features(first)
         self.outputs = self.members[-1].rows.stop
         rank = self.members[-1].columns.stop
-        self.extra = -(-rank // _ALIGN) * _ALIGN
+        self.extra: int = -(-rank // _ALIGN) * _ALIGN
         device = next(first.parameters()).device
         self.down = torch.zeros(self.extra, self.inputs, dtype=dtype, device=device)
         self.bias = self._joint_bias(dtype)
@@ -65,7 +65,7 @@ class Group:
     @property
     def learns(self) -> bool:
         """Whether any layer has an adapter."""
-        return self.extra > 0
+        return bool(self.extra)
 
     @torch.no_grad()
     def refresh(self) -> None:
@@ -100,7 +100,7 @@ class Group:
         return inner, functional.linear(x, self.weight(), self.bias)
 
     def into(self, grad: Tensor, wanted: bool = True) -> tuple[Tensor, Tensor]:
-        """Gradient of the output (M, N) to (gradient of the input (M, K), of x A' (M, R)); the first only if `wanted`."""
+        """Gradient of the output (M, N) to those of the input (M, K), only if `wanted`, and of x A' (M, R)."""
         if not wanted:
             return grad[:, :0], grad @ self._up
         both = grad @ self.weight()
@@ -141,7 +141,7 @@ class Group:
 
 
 def lean(layer: nn.Module) -> bool:
-    """Whether `layer` is a linear layer, frozen, alone or in peft's plain LoRA without dropout, that a group can take."""
+    """Whether a group can take `layer`: a frozen linear one, alone or in peft's plain LoRA without dropout."""
     if not isinstance(layer, LoraLayer):
         return type(layer) in (nn.Linear, Conv1D) or _quantised(layer)
     base = layer.get_base_layer()
@@ -215,7 +215,7 @@ class LeanLinear(torch.autograd.Function):
     """A group by itself: x (..., K) to (..., N), keeping x and x A' alone."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, anchor: Tensor, group: Group) -> Tensor:
+    def forward(ctx: Any, x: Tensor, anchor: Tensor, group: Group) -> Tensor:  # noqa: ARG004 (asks for gradients)
         flat = x.reshape(-1, group.inputs)
         room = group.room(flat.shape[0])
         room[:, : group.inputs] = flat
@@ -246,5 +246,5 @@ def make_lean(layer: nn.Module, anchor: Tensor, dtype: torch.dtype, scratch: Scr
         out: Tensor = LeanLinear.apply(x, anchor, group)  # type: ignore[no-untyped-call]
         return out
 
-    layer.forward = forward  # type: ignore[method-assign]
+    layer.forward = forward
     return group

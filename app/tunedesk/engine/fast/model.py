@@ -94,9 +94,7 @@ def make_fast(model: PeftModel) -> FastModel | None:
     config = base.config
     kinds = set(getattr(config, "layer_types", None) or ())
     packable = getattr(base, "_supports_attention_backend", False) and kinds <= _LAYERS
-    trains_else = any(
-        parameter.requires_grad and "lora_" not in name for name, parameter in base.named_parameters()
-    )
+    trains_else = any(parameter.requires_grad and "lora_" not in name for name, parameter in base.named_parameters())
     if head is None or not packable or trains_else or not isinstance(base, nn.Module):
         return None
     return FastModel(model, head)

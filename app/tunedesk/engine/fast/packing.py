@@ -7,15 +7,13 @@ number of tokens in a pack and the lengths that attention works on are rounded u
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from itertools import accumulate
+from dataclasses import dataclass, fields, replace
+from itertools import accumulate, groupby
+from typing import Any, TypeVar
 
 import torch
 
 from tunedesk.engine.render import TokenRow
-
-TOKENS = 2048
-"""Tokens in a pack beyond which nothing gets faster on a processor."""
 
 _ROUND = 64
 _SEGMENT = 32
@@ -26,7 +24,7 @@ class Slots:
     """Where attention keeps the tokens: each segment padded to a rounded length, one slot a token, as int32 (slots,).
 
     `token` is the token in the slot, -1 for none; `base` the first slot of its segment, `length` the segment's slots,
-    `place` the position within. `spans` has (first slot, slots, tokens) of each segment.
+    `place` the position within. `spans` has (first slot, length, segments) of each run of segments of one length.
     """
 
     token: torch.Tensor
@@ -63,13 +61,17 @@ class Pack:
 
     def to(self, device: torch.device) -> Pack:
         """The pack on `device`."""
-        return Pack(**{item.name: _moved(getattr(self, item.name), device) for item in fields(self)})
+        return _moved(self, device, slots=_moved(self.slots, device))
 
 
-def _moved(value: object, device: torch.device) -> object:
-    if isinstance(value, Slots):
-        return Slots(**{item.name: _moved(getattr(value, item.name), device) for item in fields(value)})
-    return value.to(device) if isinstance(value, torch.Tensor) else value
+_T = TypeVar("_T", Pack, Slots)
+
+
+def _moved(value: _T, device: torch.device, **changes: Any) -> _T:
+    """The dataclass `value` with its tensors on `device`."""
+    held = {item.name: getattr(value, item.name) for item in fields(value)}
+    moved: dict[str, Any] = {name: item.to(device) for name, item in held.items() if isinstance(item, torch.Tensor)}
+    return replace(value, **moved, **changes)
 
 
 def packs(rows: Sequence[TokenRow], budget: int) -> list[Pack]:
@@ -133,5 +135,15 @@ def slots(lengths: Sequence[int]) -> Slots:
         base=torch.tensor(bases[:-1], dtype=torch.int32).repeat_interleave(sizes),
         length=sizes.to(torch.int32).repeat_interleave(sizes),
         place=torch.cat([torch.arange(length, dtype=torch.int32) for length in padded]),
-        spans=tuple(zip(bases, padded, lengths, strict=False)),
+        spans=tuple(_spans(padded)),
     )
+
+
+def _spans(padded: Sequence[int]) -> list[tuple[int, int, int]]:
+    found = []
+    base = 0
+    for length, run in groupby(padded):
+        count = len(list(run))
+        found.append((base, length, count))
+        base += length * count
+    return found

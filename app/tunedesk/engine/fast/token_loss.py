@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tunedesk.core.plan import SCORED_TOKENS
 from tunedesk.engine.fast import kernels
 
-_CHUNK = 256
 _ROUND = 64
 
 PLAIN = {
@@ -50,9 +50,9 @@ class TokenLoss(torch.autograd.Function):
         wanted = ctx.needs_input_grad[0]
         total = hidden.new_zeros((), dtype=torch.float32)
         gradient = torch.empty_like(hidden) if wanted else None
-        for start in range(0, len(targets), _CHUNK):
-            part, goal = _filled(hidden[start : start + _CHUNK], targets[start : start + _CHUNK])
-            count = min(_CHUNK, len(targets) - start)
+        for start in range(0, len(targets), SCORED_TOKENS):
+            part, goal = _filled(hidden[start : start + SCORED_TOKENS], targets[start : start + SCORED_TOKENS])
+            count = min(SCORED_TOKENS, len(targets) - start)
             scores = functional.linear(part, head.weight, head.bias)
             losses = kernels.cross_entropy(scores, goal, 1.0 if wanted else 0.0, head.scale, head.cap)
             total += losses[:count].sum()
