@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 
-
 UNSEEN = ("offscreen", "minimal")
 """Qt platforms that draw where nobody can look."""
 
