@@ -1,8 +1,7 @@
 """What a real run left behind, for the pictures: the starter model on the starter data, on two processor cores.
 
-`recorded/` holds its events up to step 57 of 117, the machine, the first rows of the data as the model's tokenizer cuts
-them, and a conversation with the checkpoint of step 48 and with the untouched model. Nothing in it is made up; paths
-are shortened.
+`recorded/` holds its events, the machine, the first rows of the data as the model's tokenizer cuts them, a conversation
+with the run's adapter and with the untouched model, and an export. Nothing in it is made up; paths are shortened.
 """
 
 from __future__ import annotations
@@ -15,13 +14,14 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from tunedesk.core.describe import DataInfo, ModelInfo, RenderedRow, RenderedTurn, Span
-from tunedesk.core.events import AdapterSaved, DataDescribed, Event, Finished, ModelDescribed
+from tunedesk.core.events import DataDescribed, Event, ModelDescribed
 from tunedesk.core.hardware import Hardware
 from tunedesk.gui.chatting import Answer, Turn
 
 FOLDER = Path(__file__).parent / "recorded"
 NAME = "Starter tour"
-BEST_STEP = 48
+MIDST = 88
+"""The step at which the picture of a run in its midst is taken."""
 MOST_TOKENS = 160
 """What an answer of the conversation was limited to; its temperature was 0."""
 _EVENTS: TypeAdapter[Any] = TypeAdapter(Event)
@@ -29,7 +29,7 @@ _EVENTS: TypeAdapter[Any] = TypeAdapter(Event)
 
 @cache
 def events() -> tuple[Any, ...]:
-    """All events of the run, from its start to step 57."""
+    """All events of the run."""
     lines = (FOLDER / "run.jsonl").read_text(encoding="utf-8").splitlines()
     return tuple(_EVENTS.validate_json(line) for line in lines)
 
@@ -70,16 +70,13 @@ def _turn(role: str, groups: list[tuple[Any, list[str]]]) -> RenderedTurn:
 
 def running() -> list[Any]:
     """The run in its midst."""
-    return list(events())
+    until = next(place for place, event in enumerate(events()) if getattr(event, "step", 0) > MIDST)
+    return list(events()[:until])
 
 
 def kept() -> list[Any]:
-    """The run, had it been stopped after its best step."""
-    done = [event for event in events() if getattr(event, "step", 0) <= BEST_STEP]
-    saved = AdapterSaved(
-        time=done[-1].time, path="/home/ana/tunedesk/runs/starter-tour/adapter", bytes=23_117_953, step=BEST_STEP
-    )
-    return [*done, saved, Finished(time=done[-1].time, outcome="stopped")]
+    """The run to its end."""
+    return list(events())
 
 
 def turns() -> list[Turn]:
@@ -92,7 +89,7 @@ def turns() -> list[Turn]:
 
 
 def export_events() -> list[Any]:
-    """What the export of the best step said, to its end."""
+    """What the export of the adapter said, to its end."""
     lines = (FOLDER / "export.jsonl").read_text(encoding="utf-8").splitlines()
     return [_EVENTS.validate_json(line) for line in lines]
 

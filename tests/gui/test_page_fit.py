@@ -53,8 +53,8 @@ def test_that_what_fits_is_told_with_what_is_left(page, session):
     settle(session)
     item = verdict(page)
     assert item.severity == "ok"
-    assert item.headline == "Fits: needs about 1.8 GiB, and 25.9 GiB is free."
-    assert item.text == "At least 23.8 GiB to spare."
+    assert item.headline == "Fits: needs about 2.0 GiB, and 25.9 GiB is free."
+    assert item.text == "At least 23.5 GiB to spare."
     assert item.aside == "First estimate from the model's dimensions"
     assert page.settled.isVisible()
     assert not page.changes.isVisible()

@@ -33,7 +33,7 @@ from tunedesk.gui.window import MainWindow
 SIZES = ((1280, 800), (1024, 700))
 THEMES = ("light", "dark")
 
-TIGHT = 2.1
+TIGHT = 2.35
 TIGHT_SETTINGS = {"micro_batch_size": 8, "gradient_checkpointing": False}
 """Free memory in GiB at which the starter run, with 8 conversations at a time, must change to fit."""
 
@@ -92,7 +92,7 @@ def sample_window(size: tuple[int, int]) -> MainWindow:
     window.read_runs = lambda: None  # type: ignore[method-assign]
     window._take_runs(
         [
-            RunSummary("now", Path("/runs/now"), recorded.NAME, "running", None, 57 / 117),
+            RunSummary("now", Path("/runs/now"), recorded.NAME, "running", None, recorded.MIDST / 117),
         ]
     )
     window.show()
