@@ -9,11 +9,11 @@ import samples
 from PySide6.QtCore import Qt
 from samples import settle
 
-from tunedesk.core.hardware import GIB
+from tunedesk.core.hardware import GIB, short_cpu_name
 from tunedesk.gui import words
 from tunedesk.gui.pages._card_dialog import CardDialog, size_fault
 from tunedesk.gui.pages._plans import estimate_with, frugal, shrinkable
-from tunedesk.gui.pages.fit import FitPage, short_cpu
+from tunedesk.gui.pages.fit import FitPage
 
 
 @pytest.fixture
@@ -280,8 +280,8 @@ def test_that_packed_weights_are_not_said_to_shrink(session):
 
 
 def test_that_a_processor_is_named_without_marks():
-    assert short_cpu("Intel(R) Xeon(R) Platinum 8259CL CPU @ 2.50GHz") == "Intel Xeon Platinum 8259CL"
-    assert short_cpu("Apple M3") == "Apple M3"
+    assert short_cpu_name("Intel(R) Xeon(R) Platinum 8259CL CPU @ 2.50GHz") == "Intel Xeon Platinum 8259CL"
+    assert short_cpu_name("Apple M3") == "Apple M3"
 
 
 def test_that_news_of_the_hardware_does_not_disturb_typing(page, session, qtbot):

@@ -35,6 +35,9 @@ ATTENTION_NAMES = (
     "value",
 )
 
+DEFAULT_LENGTH = 2048
+"""Longest row in tokens where neither the user nor the model's context says less."""
+
 PACK_TOKENS = 2048
 """Tokens in a pack beyond which nothing gets faster on a processor; the training loop makes packs no larger."""
 
@@ -321,7 +324,7 @@ def _micro_sizes(spec: RunSpec, data: DataInfo | None, device: Device) -> list[i
 def _max_length(spec: RunSpec, model: ModelInfo, data: DataInfo | None) -> int:
     if spec.training.max_length != "auto":
         return spec.training.max_length
-    limit = min(model.context_length or 2048, 2048)
+    limit = min(model.context_length or DEFAULT_LENGTH, DEFAULT_LENGTH)
     if not data or not data.tokens:
         return limit
     return min(limit, max(64, math.ceil(data.tokens.longest / 64) * 64))

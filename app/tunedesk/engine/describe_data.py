@@ -6,9 +6,10 @@ from typing import Literal
 
 from tunedesk.core.describe import DataInfo, ModelInfo, RenderedRow, RenderedTurn, Span
 from tunedesk.core.events import DataDescribed, InspectData, Progress, Stage
+from tunedesk.core.plan import DEFAULT_LENGTH
 from tunedesk.core.spec import DataSection
 from tunedesk.engine.channel import Channel, Stopped
-from tunedesk.engine.material import DEFAULT_LENGTH, Material, describe, gather, length_limit, tokenise
+from tunedesk.engine.material import Material, describe, gather, length_limit, tokenise
 from tunedesk.engine.rows import Row, Tick
 
 

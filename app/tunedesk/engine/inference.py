@@ -136,10 +136,12 @@ def load_base(folder: Path, device: torch.device, storage: Format = "stored") ->
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
+    from tunedesk.engine.loading import nf4
+
     logging.disable_progress_bar()
     options: dict[str, Any] = {"dtype": "auto" if storage == "stored" else torch.bfloat16}
     if storage == "nf4":
-        options |= {"quantization_config": _nf4(), "device_map": {"": device}}
+        options |= {"quantization_config": nf4(torch.bfloat16), "device_map": {"": device}}
     try:
         model = AutoModelForCausalLM.from_pretrained(str(folder), local_files_only=True, **options)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, SafetensorError) as error:
@@ -149,18 +151,6 @@ def load_base(folder: Path, device: torch.device, storage: Format = "stored") ->
             raise
         raise ProblemError(_not_loaded("The weights do not match config.json.", folder, error)) from error
     return (model if storage == "nf4" else model.to(device)).eval()
-
-
-def _nf4() -> Any:
-    import torch
-    from transformers import BitsAndBytesConfig
-
-    return BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.bfloat16,
-    )
 
 
 def attach_adapter(model: Any, folder: Path) -> Any:

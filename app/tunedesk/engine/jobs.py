@@ -42,24 +42,13 @@ def perform(job: Job, channel: Channel) -> Outcome:
 
             return train(job, channel)
         case Chat():
-            _share_the_processor()
             from tunedesk.engine.chat import chat
 
             return chat(job, channel)
         case Export():
-            _share_the_processor()
             from tunedesk.engine.export import export
 
             return export(job, channel)
-
-
-def _share_the_processor() -> None:
-    """Let waiting threads sleep; must come before torch is imported.
-
-    One token is hundreds of short parallel loops, and by default threads spin at the end of each. Beside another busy
-    process that costs nine tenths of the speed (2 instead of 18 tokens/s on 2 cores); alone, sleeping costs a third.
-    """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def _wait_awake() -> None:

@@ -8,14 +8,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tunedesk.core.describe import DataInfo, Finding, ModelInfo, TaskKind, TokenStats
-from tunedesk.core.plan import EFFECTIVE_BATCH
+from tunedesk.core.plan import DEFAULT_LENGTH, EFFECTIVE_BATCH
 from tunedesk.core.problems import Problem, ProblemError
 from tunedesk.core.spec import DataSection
 from tunedesk.engine.render import Renderer, TokenRow, all_cut, cut_rows, token_stats
 from tunedesk.engine.rows import Dataset, Row, Tick, read_dataset, split_rows
-
-DEFAULT_LENGTH = 2048
-"""Longest row in tokens where neither the user nor the model's context says less."""
 
 _SHORT_ANSWER = 4
 _SHOWN = 5

@@ -30,7 +30,7 @@ from tunedesk.core.paths import cache_dir, runs_dir
 from tunedesk.core.plan import make_plan
 from tunedesk.core.problems import Problem, ProblemError
 from tunedesk.core.project import Project, busy
-from tunedesk.core.runs import RunFolder, create_run, list_runs, open_run
+from tunedesk.core.runs import RunFolder, create_run, open_run
 from tunedesk.core.settings import Settings, save_settings
 from tunedesk.core.spec import MethodSection, ModelSection, RunSpec, TaskSection, TrainingSection
 from tunedesk.core.state import RunState
@@ -289,10 +289,6 @@ class Session(QObject):
     def mark_exported(self, path: str | None) -> None:
         """An export passed all checks."""
         self._update(exported=path)
-
-    def runs(self) -> list[RunFolder]:
-        """All runs, the newest first."""
-        return list_runs()
 
     # Inside.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Final
 
 from pydantic import ValidationError
@@ -19,7 +18,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from tunedesk.core.hardware import GIB, Hardware, choose_device
+from tunedesk.core.hardware import GIB, Hardware, choose_device, short_cpu_name
 from tunedesk.core.plan import Alternative, Change, Plan
 from tunedesk.core.project import Project, step_status
 from tunedesk.core.spec import RunSpec
@@ -372,9 +371,9 @@ class FitPage(Page):
         here = self.tr("%1, this computer")
         found = []
         if hardware is not None:
-            found.append(("auto", here.replace("%1", short_cpu(choose_device(hardware).name))))
+            found.append(("auto", here.replace("%1", short_cpu_name(choose_device(hardware).name))))
             if hardware.gpus:
-                found.append(("cpu", here.replace("%1", short_cpu(choose_device(hardware, "cpu").name))))
+                found.append(("cpu", here.replace("%1", short_cpu_name(choose_device(hardware, "cpu").name))))
         else:
             found.append(("auto", self.tr("This computer")))
         chosen = self.session.device_choice
@@ -465,7 +464,7 @@ class FitPage(Page):
                 "%2", words.gib_number(hardware.memory_total)
             ),
             "disk": self.tr("%1 free").replace("%1", words.file_size(hardware.disk_free)),
-            "cpu": f"{short_cpu(hardware.cpu)}, {cores}, {bf16}",
+            "cpu": f"{short_cpu_name(hardware.cpu)}, {cores}, {bf16}",
         }
         for key, value in values.items():
             self.facts[key].setText(value)
@@ -666,12 +665,6 @@ class FitPage(Page):
             return self.tr("Everything is settled. The first steps will show how long it takes.")
         about = words.duration(seconds * project.spec.training.epochs)
         return self.tr("Everything is settled. Training takes about %1.").replace("%1", about)
-
-
-def short_cpu(name: str) -> str:
-    """A processor's name without trade marks and clock rate."""
-    plain = re.sub(r"\((R|TM|C)\)|\bCPU\b|@.*$", " ", name, flags=re.IGNORECASE)
-    return " ".join(plain.split()) or name
 
 
 def _size(value: int) -> str:
