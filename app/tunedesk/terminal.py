@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from rich.console import Console
 from rich.markup import escape
@@ -82,8 +82,8 @@ class TrainingView:
                 self._step(event)
             case e.Evaluated(step=0, loss=loss):
                 self._say(f"Held-out loss of the base model: {loss:.3f}")
-            case e.Evaluated(step=step, loss=loss):
-                self._say(f"Step {step}: held-out loss {loss:.3f}")
+            case e.Evaluated(step=step, loss=loss, metrics=metrics):
+                self._say(f"Step {step}: held-out loss {loss:.3f}" + metric_words(metrics))
             case e.Finished():
                 self._end()
             case _:
@@ -126,6 +126,16 @@ class TrainingView:
         sys.stdout.flush()
 
 
+def metric_words(metrics: Mapping[str, float]) -> str:
+    """`, accuracy 92.1%, macro-F1 0.918`: what is known of a check beside its loss."""
+    words = ""
+    if "accuracy" in metrics:
+        words += f", accuracy {metrics['accuracy']:.1%}"
+    if "macro_f1" in metrics:
+        words += f", macro-F1 {metrics['macro_f1']:.3f}"
+    return words
+
+
 def show_verdict(state: RunState, folder: str) -> None:
     """The end of a run in two sentences."""
     base, best = state.base_loss, state.best
@@ -136,7 +146,8 @@ def show_verdict(state: RunState, folder: str) -> None:
         change = (best.loss - base) / base
         word = "below" if change < 0 else "above"
         OUT.print(
-            f"{ended} Held-out loss went from {base:.3f} to {best.loss:.3f}, {abs(change):.0%} {word} the base model's."
+            f"{ended} Held-out loss went from {base:.3f} to {best.loss:.3f}, {abs(change):.0%} {word} the base model's"
+            f"{metric_words(best.metrics)}."
         )
     else:
         OUT.print(ended)
@@ -191,15 +202,21 @@ def show_data(info: DataInfo, examples: Sequence[RenderedRow]) -> None:
     OUT.print(f"{rows(info.train_rows)} to train on, {info.eval_rows:,} held out.")
     if info.tokens:
         stats = info.tokens
+        trained = "" if info.labels else f", {stats.trained_tokens / max(1, stats.tokens):.0%} of them trained"
         OUT.print(
-            f"{stats.tokens:,} tokens, {stats.trained_tokens / max(1, stats.tokens):.0%} of them trained. "
+            f"{stats.tokens:,} tokens{trained}. "
             f"Median {stats.median:,}, longest {stats.longest:,}; {stats.cut_rows:,} are cut at {stats.max_length:,}."
         )
+    if info.labels:
+        shown = ", ".join(f"{item.name} ({item.rows:,})" for item in info.labels[:20])
+        more = f" and {len(info.labels) - 20:,} more" if len(info.labels) > 20 else ""
+        OUT.print(f"{len(info.labels):,} labels: {shown}{more}.", markup=False)
     for finding in info.findings:
         OUT.print(Text(f"{finding.text} {finding.detail}", style="yellow" if finding.level == "warn" else ""))
     styles = {"trained": "blue underline", "context": "", "template": "dim", "cut": "red strike"}
     for row in examples[:3]:
-        counts = f": {row.tokens} tokens, {row.trained_tokens} trained (underlined)" if row.tokens else ""
+        trained = "its label is trained" if info.labels else f"{row.trained_tokens} trained (underlined)"
+        counts = f": {row.tokens} tokens, {trained}" if row.tokens else ""
         OUT.print(f"\n[dim]Row {row.row}{counts}[/dim]")
         for turn in row.turns:
             text = Text(f"{turn.role:>10}  ")

@@ -195,7 +195,7 @@ def plain(asked: argparse.Namespace) -> dict[str, float]:
     from peft import LoraConfig, get_peft_model
 
     from tunedesk.engine import loading
-    from tunedesk.engine.batches import step_rows
+    from tunedesk.engine.batches import Steps
     from tunedesk.engine.material import tokenise
     from tunedesk.engine.render import Renderer
 
@@ -208,9 +208,10 @@ def plain(asked: argparse.Namespace) -> dict[str, float]:
     optimiser = torch.optim.AdamW([item for item in model.parameters() if item.requires_grad], lr=RATE, weight_decay=0)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, asked.steps)
     seconds, tokens = [], []
+    steps = Steps(train, 8, 0)
     for step in range(1, asked.steps + 1):
         start = time.perf_counter()
-        some = step_rows(train, step, 8, 0)
+        some = steps.rows(step)
         longest = max(len(row.ids) for row in some)
         ids, labels = torch.zeros(len(some), longest, dtype=torch.long), torch.full((len(some), longest), -100)
         for place, row in enumerate(some):

@@ -8,20 +8,26 @@ from pathlib import Path
 
 import torch
 from peft import LoraConfig, get_peft_model
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import (
     AutoModelForCausalLM,
     BertConfig,
     BertModel,
+    DistilBertConfig,
+    DistilBertModel,
     GPT2Config,
     GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
+    PreTrainedModel,
     PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen2ForCausalLM,
+    RobertaConfig,
+    RobertaModel,
 )
 
+from tunedesk.core.paths import starter_data
 from tunedesk.core.runs import RunFolder, create_run
 from tunedesk.core.spec import parse_spec
 
@@ -128,3 +134,60 @@ def tiny_run(folder: Path, model: Path, adapter: bool = True, task: str = "chat"
     if adapter:
         tiny_adapter(model, run.adapter)
     return run
+
+
+def tiny_encoder(folder: Path, family: str = "bert", pooled: bool = True, context: int = 64) -> Path:
+    """Write a random encoder of `family` (bert, distilbert, roberta), without dropout, with a WordPiece tokenizer."""
+    torch.manual_seed(0)
+    tokenizer = wordpiece()
+    size = {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
+    wide = {
+        **size,
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "hidden_dropout_prob": 0.0,
+        "attention_probs_dropout_prob": 0.0,
+    }
+    model: PreTrainedModel
+    match family:
+        case "bert":
+            model = BertModel(BertConfig(**wide, max_position_embeddings=context), add_pooling_layer=pooled)
+        case "distilbert":
+            shape = {"dim": 64, "hidden_dim": 128, "n_layers": 2, "n_heads": 4, "max_position_embeddings": context,
+                     "dropout": 0.0, "attention_dropout": 0.0, "seq_classif_dropout": 0.0}  # fmt: skip
+            model = DistilBertModel(DistilBertConfig(**size, **shape))
+        case "roberta":
+            config = RobertaConfig(**wide, max_position_embeddings=context + 2, type_vocab_size=1)
+            model = RobertaModel(config, add_pooling_layer=False)
+        case _:
+            raise ValueError(family)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.dim() > 1 and "embeddings" not in name:
+                parameter.normal_(0, 0.15)
+    model.save_pretrained(str(folder))
+    tokenizer.save_pretrained(str(folder))
+    return folder
+
+
+@cache
+def _wordpiece() -> str:
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    texts = [json.loads(line)["text"] for line in starter_data("finance").read_text(encoding="utf-8").splitlines()]
+    tokenizer.train_from_iterator(texts, trainers.WordPieceTrainer(vocab_size=500, special_tokens=special))
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    tokenizer.decoder = decoders.WordPiece()
+    return str(tokenizer.to_str())
+
+
+def wordpiece() -> PreTrainedTokenizerFast:
+    """A WordPiece tokenizer of 500 tokens, trained on the starter finance texts."""
+    return PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(_wordpiece()), unk_token="[UNK]", pad_token="[PAD]", cls_token="[CLS]",
+        sep_token="[SEP]", mask_token="[MASK]", model_max_length=64,
+    )  # fmt: skip

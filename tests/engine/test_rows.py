@@ -115,7 +115,9 @@ def test_that_text_is_parted_by_blank_lines(tmp_path: Path) -> None:
 
 def test_that_starter_data_is_whole() -> None:
     assert len(read_dataset("starter:support").rows) >= 300
-    assert read_dataset("starter:finance").task == "completion"
+    finance = read_dataset("starter:finance")
+    assert finance.task == "classification"
+    assert finance.labels == ("negative", "neutral", "positive")
 
 
 # What is wrong.

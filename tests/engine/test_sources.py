@@ -75,9 +75,9 @@ def test_that_the_description_is_that_of_the_loaded_model(tmp_path: Path, family
     assert {(item.name, item.in_features, item.out_features): item.count for item in info.linears} == linears
 
 
-def test_that_an_encoder_has_no_tasks_here(tmp_path: Path) -> None:
+def test_that_an_encoder_can_learn_labels_alone(tmp_path: Path) -> None:
     info = resolve(str(tiny_model(tmp_path / "m", "bert", template=None)))
-    assert (info.kind, info.tasks, info.family) == ("encoder", (), "BERT")
+    assert (info.kind, info.tasks, info.family) == ("encoder", ("classification",), "BERT")
 
 
 def test_that_a_model_without_template_only_goes_on_with_texts(tmp_path: Path) -> None:

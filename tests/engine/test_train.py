@@ -32,7 +32,7 @@ from tunedesk.core.spec import RunSpec
 from tunedesk.core.state import reduce_all
 from tunedesk.engine import batches, checkpoints
 from tunedesk.engine.__main__ import run_job
-from tunedesk.engine.batches import TokenLoss, batch_loss, collate, micro_batches, step_rows
+from tunedesk.engine.batches import Steps, TokenLoss, batch_loss, collate, micro_batches
 from tunedesk.engine.render import Renderer, TokenRow
 from tunedesk.engine.rows import read_dataset
 from tunedesk.engine.train import learning_rate
@@ -196,15 +196,16 @@ def test_that_accumulation_keeps_the_curve(tiny_llama: Path, conversations: Path
     assert curves[0] == pytest.approx(curves[2], abs=1e-4)
 
 
-def test_that_every_row_is_seen_once_an_epoch_and_the_last_step_is_kept() -> None:
+@pytest.mark.parametrize("grouped", [False, True])
+def test_that_every_row_is_seen_once_an_epoch_and_the_last_step_is_kept(grouped: bool) -> None:
     from array import array
 
     rows = [TokenRow(number, array("i", [1, 2]), b"\0\1") for number in range(10)]
     for epoch in range(2):
-        steps = [step_rows(rows, 1 + epoch * 3 + step, 4, seed=5) for step in range(3)]
+        steps = [Steps(rows, 4, 5, grouped).rows(1 + epoch * 3 + step) for step in range(3)]
         assert [len(part) for part in steps] == [4, 4, 2]
         assert sorted(row.number for part in steps for row in part) == list(range(10))
-    assert step_rows(rows, 1, 4, seed=5) != step_rows(rows, 4, 4, seed=5)
+    assert Steps(rows, 4, 5, grouped).rows(1) != Steps(rows, 4, 5, grouped).rows(4)
 
 
 def test_that_padding_predicts_nothing() -> None:
@@ -355,7 +356,7 @@ def test_that_old_checkpoints_go_and_the_best_stays(tiny_llama: Path, conversati
 def test_that_a_loss_that_is_not_a_number_ends_the_run_and_keeps_the_weights(
     tiny_llama: Path, conversations: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tunedesk.engine import train as module
+    from tunedesk.engine import learner as module
 
     real, calls = module.batch_loss, []
 

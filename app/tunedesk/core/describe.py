@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-TaskKind = Literal["chat", "completion"]
+TaskKind = Literal["chat", "completion", "classification"]
 
 
 class _Description(BaseModel):
@@ -79,8 +79,18 @@ class TokenStats(_Description):
     mean_trained: float
 
 
+class LabelCount(_Description):
+    """A label of classification data and how many rows have it."""
+
+    name: str
+    rows: int
+
+
 class DataInfo(_Description):
-    """A file of training data. `layout` is how a row holds its text; `columns` maps roles to column names."""
+    """A file of training data. `layout` is how a row holds its text; `columns` maps roles to column names.
+
+    `labels` are those of classification data in the order of the model's outputs; of other data there are none.
+    """
 
     source: str
     path: str
@@ -88,7 +98,7 @@ class DataInfo(_Description):
     file_format: str
     bytes: int
     rows: int
-    layout: Literal["messages", "sharegpt", "alpaca", "prompt_completion", "text"]
+    layout: Literal["messages", "sharegpt", "alpaca", "prompt_completion", "text", "labelled"]
     task: TaskKind
     columns: dict[str, str]
     all_columns: tuple[str, ...]
@@ -97,6 +107,7 @@ class DataInfo(_Description):
     tokens: TokenStats | None
     findings: tuple[Finding, ...]
     sha256: str
+    labels: tuple[LabelCount, ...] = ()
 
 
 SpanKind = Literal["trained", "context", "template", "cut"]

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, TypeAdapter
 
-from tunedesk.core.describe import DataInfo, ModelInfo, RenderedRow
+from tunedesk.core.describe import DataInfo, ModelInfo, RenderedRow, TaskKind
 from tunedesk.core.plan import Plan
 from tunedesk.core.problems import Problem
 
@@ -65,7 +65,7 @@ class InspectData(Line):
     job: Literal["inspect_data"] = "inspect_data"
     source: str
     model: str | None = None
-    task: Literal["auto", "chat", "completion"] = "auto"
+    task: Literal["auto"] | TaskKind = "auto"
     columns: dict[str, str] = Field(default_factory=dict)
     max_length: int | None = None
     validation_fraction: float = 0.1
@@ -273,7 +273,10 @@ class StepDone(_Event):
 
 
 class Evaluated(_Event):
-    """Loss on the held-out rows; `step` 0 is the untouched base model."""
+    """Loss on the held-out rows; `step` 0 is the untouched base model.
+
+    `metrics` are those that suit the task, by name (`accuracy` and `macro_f1` of classification, both 0 to 1).
+    """
 
     kind: Literal["evaluated"] = "evaluated"
     step: int
@@ -281,6 +284,7 @@ class Evaluated(_Event):
     best: bool
     trained_tokens: int
     seconds: float
+    metrics: dict[str, Number] = Field(default_factory=dict)
 
 
 class CheckpointSaved(_Event):
@@ -302,7 +306,10 @@ class AdapterSaved(_Event):
 
 
 class ChatReady(_Event):
-    """The model is loaded; `Ask` may be sent."""
+    """The model is loaded; `Ask` may be sent.
+
+    A classifier has `labels`, in the order of its outputs, and one side; it gives the last message one of them.
+    """
 
     kind: Literal["chat_ready"] = "chat_ready"
     sides: tuple[Side, ...]
@@ -312,6 +319,14 @@ class ChatReady(_Event):
     weight_bytes: int
     context_length: int | None = None
     has_chat_template: bool = True
+    labels: tuple[str, ...] = ()
+
+
+class LabelShare(Line):
+    """A label, and how likely the classifier finds it, 0 to 1."""
+
+    name: str
+    share: float
 
 
 class ChatDelta(_Event):
@@ -324,7 +339,10 @@ class ChatDelta(_Event):
 
 
 class ChatAnswer(_Event):
-    """An answer is whole. `token_ids` are the generated ones, the closing token included."""
+    """An answer is whole. `token_ids` are the generated ones, the closing token included.
+
+    A classifier's `text` is the likeliest label; `labels` are all of them, the likeliest first.
+    """
 
     kind: Literal["chat_answer"] = "chat_answer"
     id: int
@@ -333,6 +351,7 @@ class ChatAnswer(_Event):
     token_ids: tuple[int, ...]
     seconds: float
     ended: Literal["stop_token", "length", "stopped"]
+    labels: tuple[LabelShare, ...] = ()
 
 
 class Asked(_Event):

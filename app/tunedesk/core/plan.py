@@ -33,6 +33,9 @@ ATTENTION_NAMES = (
     "query",
     "key",
     "value",
+    "q_lin",
+    "k_lin",
+    "v_lin",
 )
 
 DEFAULT_LENGTH = 2048
@@ -49,6 +52,9 @@ FUSED_ARCHITECTURES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausal
 
 BAND = 0.2
 """Half width of the error band, as a share of everything but the weights, which are exact."""
+
+_WIDE_HEADS = ("DistilBERT", "RoBERTa", "Xlm Roberta", "Camembert", "Electra")
+"""Families whose classifiers have a dense layer of the hidden size before the last one."""
 
 _NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
 """Per weight: 4 bits, one 8-bit scale per 64 weights, one fp32 scale per 256 of those (Dettmers et al. 2023)."""
@@ -172,20 +178,29 @@ def lora_parameters(model: ModelInfo, rank: int, targets: str | tuple[str, ...])
     return sum(rank * (i + o) * count for i, o, count in trained_linears(model, targets))
 
 
+def head_parameters(model: ModelInfo, data: DataInfo | None) -> int:
+    """Weights of a classifier's new head, which is trained whole: a layer of the hidden size first in some families."""
+    if data is None or not data.labels:
+        return 0
+    wide = model.hidden_size * (model.hidden_size + 1) if model.family in _WIDE_HEADS else 0
+    return (model.hidden_size + 1) * len(data.labels) + wide
+
+
 def estimate(model: ModelInfo, data: DataInfo | None, device: Device, shape: _Shape) -> Estimate:
     """Memory of one step with the settings `shape`, in bytes."""
     wide = 4 if shape.precision == "fp32" else 2
     linear = sum(item.in_features * item.out_features * item.count for item in model.linears)
     other = model.parameters - linear
     weights = other * wide + (int(linear * _NF4_BYTES) if shape.quantised else linear * wide)
-    adapter = lora_parameters(model, shape.rank, shape.targets) * 4
+    adapter = (lora_parameters(model, shape.rank, shape.targets) + head_parameters(model, data)) * 4
     tokens = _tokens_at_once(data, device, shape)
     one_layer = tokens * _layer_bytes_per_token(model, wide, fused=_is_fused(model, device, shape))
     if shape.checkpointing:
         activations = tokens * model.hidden_size * wide * model.layers + one_layer
     else:
         activations = one_layer * model.layers
-    scored = int(tokens * _trained_share(data))
+    labels = len(data.labels) if data else 0
+    scored = 0 if labels else int(tokens * _trained_share(data))
     if shape.engine == "fast":
         scored = min(scored, SCORED_TOKENS)
     logits = scored * model.vocabulary * (wide + 4 + 4)
@@ -210,7 +225,7 @@ def _tokens_at_once(data: DataInfo | None, device: Device, shape: _Shape) -> int
     """Tokens in memory at the busiest moment: a padded micro-batch, or a pack of rows joined end to end."""
     longest = _longest(data, shape.max_length)
     most = shape.micro_batch_size * longest
-    if shape.engine == "reference" or device.kind != "cpu":
+    if shape.engine == "reference" or device.kind != "cpu" or (data and data.labels):
         return most
     return min(most, max(PACK_TOKENS, longest))
 
@@ -269,7 +284,7 @@ def make_plan(spec: RunSpec, model: ModelInfo, data: DataInfo | None, device: De
         alternatives=tuple(_alternatives(model, data, device, final, settings)),
         recommended_method=_recommended(model, data, device, chosen),
         reasons=tuple(_reasons(model, data, device, chosen)),
-        trainable_parameters=lora_parameters(model, chosen.rank, chosen.targets),
+        trainable_parameters=lora_parameters(model, chosen.rank, chosen.targets) + head_parameters(model, data),
         total_parameters=model.parameters,
         seconds_per_epoch=None,
     )
@@ -313,10 +328,13 @@ def _first_choice(spec: RunSpec, model: ModelInfo, data: DataInfo | None, device
 
 
 def _micro_sizes(spec: RunSpec, data: DataInfo | None, device: Device) -> list[int]:
-    """Sizes worth trying, the best first. On a processor 4 rows are faster than 8: more of the work stays in cache."""
+    """Sizes worth trying, the best first.
+
+    On a processor 4 conversations are faster than 8: more of the work stays in cache. Texts to classify are short.
+    """
     asked = spec.training.gradient_accumulation_steps
     most = EFFECTIVE_BATCH if asked == "auto" else max(1, EFFECTIVE_BATCH // asked)
-    largest = 4 if device.kind == "cpu" else 8
+    largest = 4 if device.kind == "cpu" and spec.task.kind != "classification" else 8
     sizes = [size for size in (8, 4, 2, 1) if size <= min(most, largest, _rows(data))]
     return sizes or [1]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from tunedesk.core.describe import DataInfo, ModelInfo
+from tunedesk.core.describe import DataInfo, ModelInfo, TaskKind
 from tunedesk.core.plan import Plan
 from tunedesk.core.problems import Problem
 from tunedesk.core.spec import RunSpec
@@ -77,11 +77,18 @@ def model_trouble(project: Project) -> tuple[Problem, ...]:
         return project.model_problems
     if project.spec.task.kind in project.model.tasks:
         return ()
-    return (unfit_model(project.model),)
+    return (unfit_model(project.model, project.spec.task.kind),)
 
 
-def unfit_model(model: ModelInfo) -> Problem:
-    """The problem of a model that cannot hold conversations."""
+def unfit_model(model: ModelInfo, task: TaskKind) -> Problem:
+    """The problem of a model that cannot do `task`."""
+    if task == "classification":
+        return Problem(
+            code="model.wrong_kind",
+            what=f"{model.name} cannot be tuned to give labels.",
+            found=f"It is a {model.family} {model.kind}. Labels need a model that reads, such as starter:encoder.",
+            fix="Choose an encoder, or data that the model can answer.",
+        )
     if model.kind != "decoder":
         return Problem(
             code="model.wrong_kind",

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from tunedesk.core.describe import TaskKind
 from tunedesk.core.methods import METHODS
 from tunedesk.core.problems import Problem, ProblemError, did_you_mean
 
@@ -36,8 +37,10 @@ class ModelSection(_Section):
 class TaskSection(_Section):
     """What the model learns to do."""
 
-    kind: Literal["chat", "completion"] = Field(
-        default="chat", description="chat: answer in conversations. completion: go on with a text."
+    kind: TaskKind = Field(
+        default="chat",
+        description="chat: answer in conversations. completion: go on with a text. "
+        "classification: give each text one of a few labels.",
     )
 
 
@@ -47,7 +50,7 @@ class DataSection(_Section):
     train: str = Field(
         default="starter:support",
         min_length=1,
-        description="csv, tsv, json, jsonl, parquet or txt; or starter:support.",
+        description="csv, tsv, json, jsonl, parquet or txt; or starter:support, starter:finance.",
     )
     validation: str | None = Field(default=None, description="A second file of held-out rows.")
     validation_fraction: float = Field(
@@ -58,7 +61,8 @@ class DataSection(_Section):
     )
     columns: dict[str, str] = Field(
         default_factory=dict,
-        description="Which column is what, where detection is not enough: messages, prompt, completion, system, text.",
+        description="Which column is what, where detection is not enough: messages, prompt, completion, system, text, "
+        "text_pair, label.",
     )
 
 

@@ -12,10 +12,17 @@ import torch
 from peft import PeftModel
 from transformers import modeling_utils
 
+from tunedesk.engine.label_rows import LabelRow
 from tunedesk.engine.render import TokenRow
 
 _CHUNK = 512
 """Trained tokens whose scores over the vocabulary are held in fp32 at once."""
+
+_POOL = 50
+"""Steps whose rows are sorted together: enough for like lengths, few enough for chance."""
+
+_LABEL_ROUND = 8
+"""What the lengths of classification rows are rounded up to: these are short, and 32 would be mostly padding."""
 
 _ROUND = 32
 """Padded lengths are multiples: oneDNN keeps up to a megabyte for each new shape of a matrix product, for good."""
@@ -49,19 +56,43 @@ class Batch:
         )
 
 
-def epoch_order(rows: int, seed: int, epoch: int) -> list[int]:
-    """The order of the rows in `epoch` (from 0); the same for the same three numbers, on any machine."""
-    order = list(range(rows))
-    random.Random(f"{seed}/{epoch}").shuffle(order)
-    return order
+class Steps:
+    """Which rows each optimiser step sees: every row once an epoch, in an order that the seed decides, on any machine.
 
+    With `grouped`, rows of like length come together: the shuffled rows are sorted within pools of 50 steps and the
+    steps shuffled, as transformers' length-grouped sampler does.
+    """
 
-def step_rows(rows: Sequence[TokenRow], step: int, per_step: int, seed: int) -> list[TokenRow]:
-    """The rows of the optimiser step `step` (from 1). The last step of an epoch may have fewer than `per_step`."""
-    per_epoch = -(-len(rows) // per_step)
-    epoch, place = divmod(step - 1, per_epoch)
-    order = epoch_order(len(rows), seed, epoch)
-    return [rows[index] for index in order[place * per_step : (place + 1) * per_step]]
+    def __init__(self, rows: Sequence[TokenRow], per_step: int, seed: int, grouped: bool = False) -> None:
+        self._rows = rows
+        self._per_step = per_step
+        self._seed = seed
+        self._grouped = grouped
+        self._epoch: int | None = None
+        self._order: list[int] = []
+
+    def rows(self, step: int) -> list[TokenRow]:
+        """The rows of `step` (from 1). The last step of an epoch may have fewer than `per_step`."""
+        per_epoch = -(-len(self._rows) // self._per_step)
+        epoch, place = divmod(step - 1, per_epoch)
+        if epoch != self._epoch:
+            self._epoch, self._order = epoch, self._ordered(epoch)
+        return [self._rows[index] for index in self._order[place * self._per_step : (place + 1) * self._per_step]]
+
+    def _ordered(self, epoch: int) -> list[int]:
+        chance = random.Random(f"{self._seed}/{epoch}")
+        order = list(range(len(self._rows)))
+        chance.shuffle(order)
+        if not self._grouped:
+            return order
+        size = self._per_step
+        pool = _POOL * size
+        pools = [order[start : start + pool] for start in range(0, len(order), pool)]
+        alike = [index for part in pools for index in sorted(part, key=lambda index: -len(self._rows[index].ids))]
+        steps = [alike[start : start + size] for start in range(0, len(alike), size)]
+        short = [steps.pop()] if len(steps[-1]) < size else []
+        chance.shuffle(steps)
+        return [index for step in [*steps, *short] for index in step]
 
 
 def micro_batches(rows: Sequence[TokenRow], size: int, pad_id: int) -> list[Batch]:
@@ -87,6 +118,53 @@ def collate(rows: Sequence[TokenRow], pad_id: int) -> Batch:
     predicts = torch.zeros_like(trained)
     predicts[:, :-1] = trained[:, 1:]
     return Batch(ids, mask, predicts, ids[trained], int(mask.sum()))
+
+
+@dataclass(frozen=True)
+class LabelBatch:
+    """Texts padded at the right to one length T, as (rows, T) tensors, and the number of each one's label, (rows,)."""
+
+    input_ids: torch.Tensor
+    attention_mask: torch.Tensor
+    token_type_ids: torch.Tensor | None
+    labels: torch.Tensor
+    tokens: int
+
+    @property
+    def trained(self) -> int:
+        return self.labels.numel()
+
+    def inputs(self) -> dict[str, torch.Tensor]:
+        """What the model's forward takes."""
+        types = {} if self.token_type_ids is None else {"token_type_ids": self.token_type_ids}
+        return {"input_ids": self.input_ids, "attention_mask": self.attention_mask, **types}
+
+    def to(self, device: torch.device) -> LabelBatch:
+        """The batch on `device`."""
+        types = None if self.token_type_ids is None else self.token_type_ids.to(device)
+        return LabelBatch(
+            self.input_ids.to(device), self.attention_mask.to(device), types, self.labels.to(device), self.tokens
+        )
+
+
+def label_batches(rows: Sequence[TokenRow], size: int, pad_id: int) -> list[LabelBatch]:
+    """Classification rows in batches of at most `size`, like lengths together, on the CPU."""
+    ordered = sorted((row for row in rows if isinstance(row, LabelRow)), key=lambda row: len(row.ids))
+    return [_collate_labels(ordered[start : start + size], pad_id) for start in range(0, len(ordered), size)]
+
+
+def _collate_labels(rows: Sequence[LabelRow], pad_id: int) -> LabelBatch:
+    length = -(-max(len(row.ids) for row in rows) // _LABEL_ROUND) * _LABEL_ROUND
+    ids = torch.full((len(rows), length), pad_id, dtype=torch.long)
+    mask, types = (torch.zeros((len(rows), length), dtype=torch.long) for _ in range(2))
+    for place, row in enumerate(rows):
+        count = len(row.ids)
+        ids[place, :count] = torch.tensor(row.ids, dtype=torch.long)
+        mask[place, :count] = 1
+        types[place, :count] = torch.tensor(list(row.types), dtype=torch.long)
+    pairs = any(any(row.types) for row in rows)
+    labels = torch.tensor([row.label for row in rows])
+    return LabelBatch(ids, mask, types if pairs else None, labels, int(mask.sum()))
 
 
 def batch_loss(model: torch.nn.Module, batch: Batch) -> torch.Tensor:

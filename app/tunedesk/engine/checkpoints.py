@@ -9,7 +9,8 @@ import os
 import random
 import shutil
 import tempfile
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from tunedesk.core.problems import Problem, ProblemError
 from tunedesk.core.runs import RunFolder, cannot_write
 
 ADAPTER_FILE = "adapter_model.safetensors"
+LABELS_FILE = "labels.json"
 _PROGRESS_FILE = "trainer.json"
 _STATE_FILE = "trainer.pt"
 _ROOM = 2**20
@@ -32,7 +34,7 @@ _ROOM = 2**20
 class Progress:
     """Where a run stands after `step`; losses in nats per trained token, `seconds` of training so far.
 
-    `rises` counts the checks in a row whose held-out loss was above the one before.
+    `rises` counts the checks in a row whose held-out loss was above the one before. `metrics` are the best check's.
     """
 
     step: int = 0
@@ -46,6 +48,7 @@ class Progress:
     trained_tokens: int = 0
     seconds: float = 0.0
     peak_memory: int = 0
+    metrics: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -242,6 +245,21 @@ def tokenizer_files(tokenizer: PreTrainedTokenizerBase) -> dict[str, bytes]:
     with tempfile.TemporaryDirectory() as folder:
         tokenizer.save_pretrained(folder)
         return {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir()) if path.is_file()}
+
+
+def write_labels(labels: Sequence[str]) -> bytes:
+    """The content of `LABELS_FILE`, with the two maps that transformers' configurations have."""
+    maps = {"id2label": dict(enumerate(labels)), "label2id": {label: place for place, label in enumerate(labels)}}
+    return (json.dumps(maps, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def read_labels(folder: Path) -> tuple[str, ...]:
+    """The labels of the classifier whose adapter is in `folder`, in the order of its outputs; else none."""
+    try:
+        maps = json.loads((folder / LABELS_FILE).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return ()
+    return tuple(str(label) for label in maps["id2label"].values())
 
 
 def read_adapter_files(place: Path) -> dict[str, bytes]:

@@ -9,7 +9,7 @@ from tunedesk.core.events import DataDescribed, InspectData, Progress, Stage
 from tunedesk.core.plan import DEFAULT_LENGTH
 from tunedesk.core.spec import DataSection
 from tunedesk.engine.channel import Channel, Stopped
-from tunedesk.engine.material import Material, describe, gather, length_limit, tokenise
+from tunedesk.engine.material import Material, describe, gather, length_limit, renderer_of, tokenise
 from tunedesk.engine.rows import Row, Tick
 
 
@@ -34,10 +34,9 @@ def _with_model(
     job: InspectData, material: Material, model: ModelInfo, channel: Channel
 ) -> tuple[DataInfo, list[RenderedRow]]:
     from tunedesk.engine.loading import check_task, load_tokenizer
-    from tunedesk.engine.render import Renderer
 
     check_task(model, material.task)
-    renderer = Renderer(load_tokenizer(model), material.task, model.name)
+    renderer = renderer_of(material, load_tokenizer(model), model)
     channel.emit(Stage(text="Turning the rows into tokens"))
     tokens = tokenise(material, renderer, ticker(channel))
     limit = length_limit(job.max_length, model)
@@ -66,6 +65,13 @@ def show_plain(row: Row) -> RenderedRow:
             )
             for turn in row.turns
         ]
+    elif row.label:
+        labelled: list[tuple[str, str, Literal["context", "trained"]]] = [
+            ("text", row.text, "context"),
+            ("pair", row.pair, "context"),
+            ("label", row.label, "trained"),
+        ]
+        turns = [RenderedTurn(role=role, spans=(Span(text=text, kind=kind),)) for role, text, kind in labelled if text]
     else:
         parts: list[tuple[str, str, Literal["context", "trained"]]] = [("text", row.text, "trained")]
         if row.prompt:

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.utils import logging as transformers_logging
 
 from tunedesk.core.describe import ModelInfo
@@ -52,9 +58,26 @@ def local_path(info: ModelInfo) -> str:
     return info.path
 
 
+_NEW = "_tunedesk_new_parts"
+
+HEADS = ("classifier", "pre_classifier", "score", "lm_head")
+"""Names of output layers in transformers. They are small, and a classifier's are trained: never packed."""
+
+
 def check_task(info: ModelInfo, task: str) -> None:
     """Raises `ProblemError` when the model cannot do `task`: an encoder reads text and writes none."""
-    if info.kind == "decoder":
+    if task == "classification" and info.kind != "encoder":
+        raise ProblemError(
+            Problem(
+                code="model.kind",
+                what=f"{info.name} cannot be tuned for classification.",
+                where=info.source,
+                found="It is a model that writes text.",
+                fix="Choose an encoder, such as starter:encoder. Or have a chat model answer with the label: rows of "
+                "'prompt' and 'completion', and the task chat.",
+            )
+        )
+    if task == "classification" or info.kind == "decoder":
         return
     kinds = {
         "encoder": "an encoder: it reads text and writes none",
@@ -66,7 +89,7 @@ def check_task(info: ModelInfo, task: str) -> None:
             what=f"{info.name} cannot be tuned for the task {task}.",
             where=info.source,
             found=f"It is {kinds.get(info.kind, f'of the kind {info.architecture}')}.",
-            fix="Choose a model that writes text, such as starter:chat.",
+            fix="Choose a model that writes text, such as starter:chat; an encoder can learn classification.",
         )
     )
 
@@ -114,24 +137,38 @@ def use_physical_cores() -> None:
 
 
 def load_base(
-    info: ModelInfo, precision: Precision, device: torch.device, quantised: bool = False, for_training: bool = True
+    info: ModelInfo,
+    precision: Precision | Literal["stored"],
+    device: torch.device,
+    quantised: bool = False,
+    for_training: bool = True,
+    labels: Sequence[str] = (),
 ) -> PreTrainedModel:
     """The base model on `device`, its weights in `precision` or, quantised, its linear layers in packed NF4.
 
-    Raises `ProblemError` when the folder holds no safetensors of that model.
+    With `labels` it is a classifier that gives these, its head new unless the files hold one of that size.
+    ``stored`` is the checkpoint's own dtype. Raises `ProblemError` when the folder holds no safetensors of that model.
     """
     transformers_logging.disable_progress_bar()
-    dtype = DTYPES[precision]
+    dtype = "auto" if precision == "stored" else DTYPES[precision]
     options: dict[str, Any] = {"dtype": dtype, "use_safetensors": True, "trust_remote_code": False}
     if quantised:
-        options |= {"quantization_config": nf4(dtype), "device_map": {"": device}}
+        options |= {"quantization_config": nf4(DTYPES[precision], HEADS if labels else ()), "device_map": {"": device}}
+    if labels:
+        options |= {
+            "num_labels": len(labels),
+            "id2label": dict(enumerate(labels)),
+            "label2id": {label: place for place, label in enumerate(labels)},
+            "problem_type": "single_label_classification",
+        }
+    kind = AutoModelForSequenceClassification if labels else AutoModelForCausalLM
     if _soft_caps(local_path(info)):
         options["attn_implementation"] = "eager"  # the fused kernels leave out the cap on attention scores
     options["ignore_mismatched_sizes"] = True  # told below, in words
     model: PreTrainedModel
     try:
-        model, found = AutoModelForCausalLM.from_pretrained(local_path(info), output_loading_info=True, **options)
-    except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
+        model, found = kind.from_pretrained(local_path(info), output_loading_info=True, **options)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, SafetensorError) as error:
         raise ProblemError(
             Problem(
                 code="model.load",
@@ -141,20 +178,42 @@ def load_base(
                 fix="The folder needs config.json and whole *.safetensors files of a model that writes text.",
             )
         ) from error
-    raise_if_any(_gaps(info, found))
+    new = _new_parts(model, found["missing_keys"]) if labels else []
+    raise_if_any(_gaps(info, found, new))
+    setattr(model, _NEW, new)
     if not quantised:
         model.to(device)
     elif for_training:
         _keep_packed(model)
     model.config.use_cache = not for_training
-    model.requires_grad_(False)
+    if for_training:  # to a prompt's last token alone, torch would apply frozen output weights by way of a copy of them
+        model.requires_grad_(False)
     return model
 
 
-def _gaps(info: ModelInfo, found: dict[str, Any]) -> list[Problem]:
-    """Weights that the files lack or hold in another shape: they would be random numbers."""
-    missing = sorted(found["missing_keys"])
-    other = sorted(str(item[0] if isinstance(item, tuple) else item) for item in found["mismatched_keys"])
+def new_parts(model: PreTrainedModel) -> list[str]:
+    """What of a classifier from `load_base` is trained from scratch: its head, and a pooler that the files lack."""
+    return list(getattr(model, _NEW, ()))
+
+
+def _new_parts(model: PreTrainedModel, missing: Iterable[str]) -> list[str]:
+    base = model.base_model_prefix
+    heads = [
+        name for name, module in model.named_children() if name != base and next(module.parameters(), None) is not None
+    ]
+    pooler = f"{base}.pooler"
+    return [*heads, pooler] if any(name.startswith(f"{pooler}.") for name in missing) else heads
+
+
+def _gaps(info: ModelInfo, found: dict[str, Any], new: Sequence[str]) -> list[Problem]:
+    """Weights that the files lack or hold in another shape, and that are not of a `new` part: random numbers."""
+    missing, other = (
+        sorted(name for name in names if not name.startswith(tuple(f"{part}." for part in new)))
+        for names in (
+            found["missing_keys"],
+            [str(item[0] if isinstance(item, tuple) else item) for item in found["mismatched_keys"]],
+        )
+    )
     problems = []
     for code, names, what in (
         ("model.incomplete", missing, "are missing"),
@@ -189,8 +248,11 @@ def check_vocabulary(info: ModelInfo, largest: int) -> None:
     )
 
 
-def nf4(dtype: torch.dtype) -> Any:
-    """4-bit NormalFloat with double quantisation, arithmetic in `dtype` (Dettmers et al. 2023)."""
+def nf4(dtype: torch.dtype, whole: Sequence[str] = ()) -> Any:
+    """4-bit NormalFloat with double quantisation, arithmetic in `dtype` (Dettmers et al. 2023).
+
+    Modules named in `whole` are not packed, nor is the output layer.
+    """
     from transformers import BitsAndBytesConfig
 
     return BitsAndBytesConfig(
@@ -198,6 +260,7 @@ def nf4(dtype: torch.dtype) -> Any:
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=dtype,
+        llm_int8_skip_modules=list(whole) or None,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from typing import Any
 
@@ -14,6 +15,7 @@ from transformers.pytorch_utils import Conv1D
 from tunedesk.core.plan import ATTENTION_NAMES
 from tunedesk.core.problems import Problem, ProblemError, did_you_mean
 from tunedesk.core.spec import MethodSection
+from tunedesk.engine.loading import new_parts
 
 
 def attach(model: PreTrainedModel, method: MethodSection, alpha: float, checkpointing: bool, seed: int) -> PeftModel:
@@ -21,8 +23,11 @@ def attach(model: PreTrainedModel, method: MethodSection, alpha: float, checkpoi
 
     Raises `ProblemError` when a target module is not in the model.
     """
+    new = new_parts(model)
     config = LoraConfig(
-        task_type="CAUSAL_LM",
+        task_type="SEQ_CLS" if new else "CAUSAL_LM",
+        modules_to_save=[name.rpartition(".")[2] for name in new] or None,
+        exclude_modules=rf"({'|'.join(map(re.escape, new))})(\..*)?" if new else None,
         r=method.rank,
         lora_alpha=_whole(alpha),
         lora_dropout=method.dropout,
@@ -36,6 +41,8 @@ def attach(model: PreTrainedModel, method: MethodSection, alpha: float, checkpoi
     for module in tuned.modules():
         if isinstance(module, LoraLayer):
             module.cast_input_dtype_enabled = False  # autocast does it; peft would go by way of fp32 and keep that
+    for parameter in trainable(tuned):
+        parameter.data = parameter.data.float()  # a new head
     return tuned
 
 

@@ -7,14 +7,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from tunedesk.core.describe import DataInfo, Finding, ModelInfo, TaskKind, TokenStats
+from transformers import PreTrainedTokenizerBase
+
+from tunedesk.core.describe import DataInfo, Finding, LabelCount, ModelInfo, TaskKind, TokenStats
 from tunedesk.core.plan import DEFAULT_LENGTH, EFFECTIVE_BATCH
-from tunedesk.core.problems import Problem, ProblemError
+from tunedesk.core.problems import Problem, ProblemError, raise_if_any
 from tunedesk.core.spec import DataSection
+from tunedesk.engine.label_rows import LabelRenderer
 from tunedesk.engine.render import Renderer, TokenRow, all_cut, cut_rows, token_stats
-from tunedesk.engine.rows import Dataset, Row, Tick, read_dataset, split_rows
+from tunedesk.engine.rows import Dataset, Row, Tick, name_rows, read_dataset, split_rows
+
+Rendering = Renderer | LabelRenderer
 
 _SHORT_ANSWER = 4
+_FEW_OF_A_LABEL = 8
 _SHOWN = 5
 
 
@@ -40,9 +46,7 @@ class Tokens:
     held: list[TokenRow]
 
 
-def gather(
-    data: DataSection, task: Literal["auto", "chat", "completion"], seed: int, tick: Tick | None = None
-) -> Material:
+def gather(data: DataSection, task: Literal["auto"] | TaskKind, seed: int, tick: Tick | None = None) -> Material:
     """Read and check the file or files of `data`. Raises `ProblemError` with the faults of both."""
     problems: list[ProblemError] = []
     read: list[Dataset] = []
@@ -56,12 +60,38 @@ def gather(
     if problems:
         raise ProblemError([problem for error in problems for problem in error.problems])
     if data.validation is not None:
+        raise_if_any(_strange_labels(*read))
         return Material(read[0], read[1], read[0].rows, read[1].rows)
     train, held = split_rows(read[0].rows, data.validation_fraction, seed)
     return Material(read[0], None, train, held)
 
 
-def tokenise(material: Material, renderer: Renderer, tick: Tick | None = None) -> Tokens:
+def _strange_labels(data: Dataset, validation: Dataset) -> list[Problem]:
+    """Labels of the validation rows that no training row has: the model could never say them."""
+    strange = [label for label in validation.labels if label not in data.labels]
+    if not strange:
+        return []
+    rows = [row.number for row in validation.rows if row.label in strange]
+    return [
+        Problem(
+            code="data.strange_label",
+            what="The validation file has labels that the training file lacks.",
+            where=f"{validation.path.name}, {name_rows(rows, validation.unit)}.",
+            found=f"{', '.join(repr(label) for label in strange[:_SHOWN])}; "
+            f"trained are {', '.join(repr(label) for label in data.labels[:_SHOWN])}.",
+            fix="Use the same labels in both files.",
+        )
+    ]
+
+
+def renderer_of(material: Material, tokenizer: PreTrainedTokenizerBase, model: ModelInfo) -> Rendering:
+    """What shows the rows to `model`. Raises `ProblemError` when its tokenizer cannot do the task."""
+    if material.task == "classification":
+        return LabelRenderer(tokenizer, material.data.labels, model.name)
+    return Renderer(tokenizer, material.task, model.name)
+
+
+def tokenise(material: Material, renderer: Rendering, tick: Tick | None = None) -> Tokens:
     """Both sides in tokens. Raises `ProblemError` for rows that the chat template cannot take."""
     data = material.data
     other = material.validation or data
@@ -72,7 +102,7 @@ def tokenise(material: Material, renderer: Renderer, tick: Tick | None = None) -
     return Tokens(train, renderer.render(material.held, other.path, other.unit))
 
 
-def _with_held(problems: tuple[Problem, ...], material: Material, renderer: Renderer) -> tuple[Problem, ...]:
+def _with_held(problems: tuple[Problem, ...], material: Material, renderer: Rendering) -> tuple[Problem, ...]:
     """`problems` of the rows to train on, with the same said of all rows where some are held out.
 
     Those of one file are named together, as the person sees them.
@@ -128,12 +158,19 @@ def describe(material: Material, tokens: Tokens | None, max_length: int) -> Data
         tokens=stats,
         findings=tuple(findings(material, tokens, max_length)),
         sha256=data.sha256,
+        labels=_label_counts(data),
     )
+
+
+def _label_counts(data: Dataset) -> tuple[LabelCount, ...]:
+    rows = Counter(row.label for row in data.rows)
+    return tuple(LabelCount(name=name, rows=rows[name]) for name in data.labels)
 
 
 def findings(material: Material, tokens: Tokens | None, max_length: int) -> list[Finding]:
     """What is odd about the data and yet no reason to stop."""
-    found = [_encoding(material.data), _few(material), *_twice(material), _short(material.data.rows)]
+    found = [_encoding(material.data), _few(material), *_twice(material)]
+    found += _about_labels(material) if material.data.labels else [_short(material.data.rows)]
     if tokens is not None:
         found += _cut(tokens, max_length)
     return [item for item in found if item is not None]
@@ -200,6 +237,51 @@ def _twice(material: Material) -> list[Finding | None]:
                     rows=tuple(shared[:_SHOWN]),
                 )
             )
+    return result
+
+
+def _about_labels(material: Material) -> list[Finding | None]:
+    """Labels that are rare, and texts with two different ones."""
+    rows = material.data.rows
+    trained, counts = Counter(row.label for row in material.train), Counter(row.label for row in rows)
+    rare = [label for label in material.data.labels if trained[label] < _FEW_OF_A_LABEL]
+    result: list[Finding | None] = []
+    if rare:
+        some = ", ".join(f"'{label}' ({trained[label]:,})" for label in rare[:_SHOWN])
+        result.append(
+            Finding(
+                code="data.rare_labels",
+                level="warn",
+                text=f"{_are(len(rare), '1 label has', f'{len(rare):,} labels have', '')} fewer than {_FEW_OF_A_LABEL} "
+                f"rows to train on: {some}.",
+                detail="The model will hardly learn to give them. More rows of these help most.",
+                count=len(rare),
+            )
+        )
+    label, most = counts.most_common(1)[0]
+    if most * len(counts) > 3 * len(rows) or most * 10 > 9 * len(rows):
+        result.append(
+            Finding(
+                code="data.imbalance",
+                level="info",
+                text=f"{most / len(rows):.0%} of the rows are '{label}'.",
+                detail="Always giving this label is right as often: compare accuracy with that, or read macro-F1.",
+                count=most,
+            )
+        )
+    first: dict[str, str] = {}
+    apart = [row.number for row in rows if first.setdefault(row.key(), row.label) != row.label]
+    if apart:
+        result.append(
+            Finding(
+                code="data.contradiction",
+                level="warn",
+                text=f"{_rows(len(apart))} {_are(len(apart), 'has', 'have', '')} another row's text and another label.",
+                detail="They teach against each other. Decide for one label.",
+                count=len(apart),
+                rows=tuple(apart[:_SHOWN]),
+            )
+        )
     return result
 
 

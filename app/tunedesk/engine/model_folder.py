@@ -507,6 +507,8 @@ def _kind(config: dict[str, Any]) -> Kind:
 
 
 def _tasks(kind: Kind, template: bool) -> tuple[TaskKind, ...]:
+    if kind == "encoder":
+        return ("classification",)
     if kind != "decoder":
         return ()
     return ("chat", "completion") if template else ("completion",)

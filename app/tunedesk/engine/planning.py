@@ -11,7 +11,7 @@ from tunedesk.core.problems import Problem, ProblemError
 from tunedesk.core.spec import parse_spec
 from tunedesk.engine.channel import Channel
 from tunedesk.engine.describe_data import ticker
-from tunedesk.engine.material import describe, gather, length_limit, tokenise
+from tunedesk.engine.material import describe, gather, length_limit, renderer_of, tokenise
 
 
 def make_plan_job(job: MakePlan, channel: Channel) -> Literal["completed", "stopped"]:
@@ -20,7 +20,6 @@ def make_plan_job(job: MakePlan, channel: Channel) -> Literal["completed", "stop
     Raises `ProblemError` with the faults of the run file, the model or the data, and `Stopped` on request.
     """
     from tunedesk.engine.loading import check_task, load_tokenizer
-    from tunedesk.engine.render import Renderer
     from tunedesk.engine.sources import resolve
 
     spec = parse_spec(job.run_toml)
@@ -31,8 +30,7 @@ def make_plan_job(job: MakePlan, channel: Channel) -> Literal["completed", "stop
     channel.emit(ModelDescribed(info=info))
     channel.emit(Stage(text="Reading the rows"))
     material = gather(spec.data, spec.task.kind, spec.training.seed, ticker(channel))
-    renderer = Renderer(load_tokenizer(info), material.task, info.name)
-    tokens = tokenise(material, renderer, ticker(channel))
+    tokens = tokenise(material, renderer_of(material, load_tokenizer(info), info), ticker(channel))
     data = describe(material, tokens, length_limit(spec.training.max_length, info))
     channel.emit(DataDescribed(info=data))
     channel.emit(PlanMade(plan=make_plan(spec, info, data, device)))

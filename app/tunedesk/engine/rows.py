@@ -17,7 +17,7 @@ from tunedesk.core.paths import starter_data
 from tunedesk.core.problems import Problem, ProblemError, did_you_mean, raise_if_any
 from tunedesk.engine.tables import Table, read_table
 
-Layout = Literal["messages", "sharegpt", "alpaca", "prompt_completion", "text"]
+Layout = Literal["messages", "sharegpt", "alpaca", "prompt_completion", "text", "labelled"]
 Tick = Callable[[int, int | None], None]
 """Told (rows done, rows in all or None); may raise to break off."""
 
@@ -58,12 +58,36 @@ _PAIRS = (
     ("user", "assistant"),
     ("source", "target"),
 )
-_STATED_ROLES = ("messages", "prompt", "completion", "system", "text", "instruction", "input", "output")
+_LABELLED_TEXTS = (
+    "text", "content", "sentence", "sentence1", "premise", "review", "comment", "tweet", "title", "headline",
+    "utterance", "description", "document", "body", "question", "query", "message",
+)  # fmt: skip
+_TEXT_PAIRS = ("text_pair", "sentence2", "hypothesis", "text2")
+_LABELS = (
+    "label",
+    "labels",
+    "class",
+    "category",
+    "sentiment",
+    "intent",
+    "emotion",
+    "topic",
+    "target",
+    "rating",
+    "stars",
+)
+_STATED_ROLES = (
+    "messages", "prompt", "completion", "system", "text", "text_pair", "label", "instruction", "input", "output",
+)  # fmt: skip
+
+MOST_LABELS = 1000
+"""More labels than this are no choice among a few."""
 
 _NEEDED = {
     "chat": "Needed for conversations: 'messages', or two columns such as 'prompt' and 'completion'.",
     "completion": "Needed for completion: 'text', or 'prompt' and 'completion'.",
-    "auto": "Needed: 'messages', or 'prompt' and 'completion', or 'text'.",
+    "classification": "Needed for classification: a 'text' column and a 'label' column.",
+    "auto": "Needed: 'messages', or 'prompt' and 'completion', or 'text', or 'text' and 'label'.",
 }
 
 
@@ -77,8 +101,9 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row of data: a conversation in `turns`, or `text` to go on with after `prompt`.
+    """One row of data: a conversation in `turns`, `text` to go on with after `prompt`, or `text` that has a `label`.
 
+    A second text that belongs to a labelled one (a hypothesis, say) is `pair`.
     `number` is its 1-based line in the file, or its row where lines mean nothing (tables; the header is not counted).
     """
 
@@ -86,17 +111,22 @@ class Row:
     turns: tuple[Turn, ...] = ()
     prompt: str = ""
     text: str = ""
+    pair: str = ""
+    label: str = ""
 
     def key(self) -> str:
-        """All of its text, the same for rows that say the same."""
+        """All of its text, the same for rows that say the same, whatever their labels."""
         if self.turns:
             return "\0".join(f"{turn.role}\0{turn.content}" for turn in self.turns)
-        return f"{self.prompt}\0{self.text}"
+        return f"{self.prompt}\0{self.text}" + (f"\0{self.pair}" if self.pair else "")
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Every row of one file, checked. `columns` maps roles to the columns that were used."""
+    """Every row of one file, checked. `columns` maps roles to the columns that were used.
+
+    `labels` are those of classification rows, in the order of their names, or of their numbers if all are numbers.
+    """
 
     source: str
     path: Path
@@ -110,6 +140,7 @@ class Dataset:
     columns: dict[str, str]
     all_columns: tuple[str, ...]
     rows: list[Row]
+    labels: tuple[str, ...] = ()
 
 
 def data_path(source: str) -> Path:
@@ -131,7 +162,7 @@ def data_path(source: str) -> Path:
 def read_dataset(
     source: str,
     columns: dict[str, str] | None = None,
-    task: Literal["auto", "chat", "completion"] = "auto",
+    task: Literal["auto"] | TaskKind = "auto",
     tick: Tick | None = None,
 ) -> Dataset:
     """Read and check every row of `source`. `columns` states which column is what, role to name.
@@ -141,7 +172,7 @@ def read_dataset(
     path = data_path(source)
     table = read_table(path)
     layout, chosen = _recognise(table, dict(columns or {}), task, path)
-    kind: TaskKind = ("completion" if layout == "text" else "chat") if task == "auto" else task
+    kind = _task_of(layout) if task == "auto" else task
     faults = Faults(table.unit, path)
     builder = _Builder(layout, kind, chosen, faults)
     rows: list[Row] = []
@@ -152,6 +183,8 @@ def read_dataset(
         if tick and done % 500 == 0:
             tick(done, len(table.records))
     raise_if_any(faults.problems())
+    labels = label_names(rows)
+    raise_if_any(_check_labels(labels, rows, chosen, path) if layout == "labelled" else [])
     return Dataset(
         source=source,
         path=path,
@@ -165,7 +198,46 @@ def read_dataset(
         columns=chosen,
         all_columns=table.columns,
         rows=rows,
+        labels=labels,
     )
+
+
+def _task_of(layout: Layout) -> TaskKind:
+    return {"text": "completion", "labelled": "classification"}.get(layout, "chat")  # type: ignore[return-value]
+
+
+def label_names(rows: Sequence[Row]) -> tuple[str, ...]:
+    """Every label of `rows`, once, sorted by name, or by value if all are whole numbers."""
+    names = {row.label for row in rows if row.label}
+    numbers = all(name.lstrip("-").isdecimal() for name in names)
+    return tuple(sorted(names, key=lambda name: (int(name) if numbers else 0, name)))
+
+
+def _check_labels(labels: Sequence[str], rows: Sequence[Row], columns: dict[str, str], path: Path) -> list[Problem]:
+    where = f"{path.name}, column '{columns['label']}'."
+    if rows and len(labels) < 2:
+        return [
+            Problem(
+                code="data.one_label",
+                what="All rows have the same label, so there is nothing to tell apart.",
+                where=where,
+                found=f"Every row says {labels[0]!r}." if labels else "",
+                fix='Add rows of the other labels, or state another column: [data] columns = { label = "..." }.',
+            )
+        ]
+    if len(labels) > MOST_LABELS or (len(labels) > 20 and 2 * len(labels) > len(rows)):
+        some = ", ".join(repr(_shorten(name).strip('"')) for name in labels[:3])
+        return [
+            Problem(
+                code="data.many_labels",
+                what=f"There are {len(labels):,} different labels in {len(rows):,} rows: this column is no choice "
+                "among a few.",
+                where=where,
+                found=f"For example {some}.",
+                fix='State the column with the label: [data] columns = { label = "..." }.',
+            )
+        ]
+    return []
 
 
 def split_rows(rows: Sequence[Row], fraction: float, seed: int) -> tuple[list[Row], list[Row]]:
@@ -241,6 +313,14 @@ def name_rows(numbers: Sequence[int], unit: str, shown: int = Faults.SHOWN) -> s
 # Which column is what.
 
 
+_UNFIT: dict[str, tuple[Layout, ...]] = {
+    "chat": ("text", "labelled"),
+    "completion": ("labelled",),
+    "classification": ("messages", "sharegpt", "alpaca", "prompt_completion", "text"),
+}
+"""Layouts that a task cannot learn from. Conversations that are to be completed get words of their own."""
+
+
 def _recognise(table: Table, stated: dict[str, str], task: str, path: Path) -> tuple[Layout, dict[str, str]]:
     """The layout and its columns. Raises `ProblemError` when no column fits, or a stated one is not there."""
     names = {name.strip().lower(): name for name in table.columns}
@@ -248,15 +328,15 @@ def _recognise(table: Table, stated: dict[str, str], task: str, path: Path) -> t
     chosen = dict(stated)
     layout = _layout_of_stated(chosen)
     if layout is None:
-        layout, found = _detect(names, task)
+        layout, found = _detect(names, task, stated)
         chosen = {**found, **chosen}
     if layout is None:
         raise ProblemError(_wrong_columns(table, task, path))
     if layout == "messages" and _says_from(table, chosen["messages"]):
         layout = "sharegpt"
-    if "system" not in chosen and layout != "text" and "system" in names:
+    if "system" not in chosen and layout not in ("text", "labelled") and "system" in names:
         chosen["system"] = names["system"]
-    if layout == "text" and task == "chat":
+    if layout in _UNFIT.get(task, ()):
         raise ProblemError(_wrong_columns(table, task, path))
     if layout in ("messages", "sharegpt") and task == "completion":
         raise ProblemError(
@@ -296,6 +376,8 @@ def _check_stated(table: Table, stated: dict[str, str], path: Path) -> list[Prob
 
 
 def _layout_of_stated(stated: dict[str, str]) -> Layout | None:
+    if "label" in stated:
+        return "labelled" if "text" in stated else None
     if "messages" in stated:
         return "messages"
     if "instruction" in stated and "output" in stated:
@@ -307,7 +389,9 @@ def _layout_of_stated(stated: dict[str, str]) -> Layout | None:
     return None
 
 
-def _detect(names: dict[str, str], task: str) -> tuple[Layout | None, dict[str, str]]:
+def _detect(names: dict[str, str], task: str, stated: dict[str, str]) -> tuple[Layout | None, dict[str, str]]:
+    if task == "classification" or "label" in stated:
+        return _detect_labelled(names, stated)
     for name in _CONVERSATION_NAMES if task != "completion" else ():
         if name in names:
             return "messages", {"messages": names[name]}
@@ -316,6 +400,8 @@ def _detect(names: dict[str, str], task: str) -> tuple[Layout | None, dict[str, 
     for prompt, completion in _PAIRS:
         if prompt in names and completion in names:
             return "prompt_completion", {"prompt": names[prompt], "completion": names[completion]}
+    if task == "auto" and (labelled := _detect_labelled(names, stated))[0]:
+        return labelled
     for name in _TEXT_NAMES:
         if name in names:
             return "text", {"text": names[name]}
@@ -323,6 +409,19 @@ def _detect(names: dict[str, str], task: str) -> tuple[Layout | None, dict[str, 
         if name in names:
             return "messages", {"messages": names[name]}
     return None, {}
+
+
+def _detect_labelled(names: dict[str, str], stated: dict[str, str]) -> tuple[Layout | None, dict[str, str]]:
+    """A column of texts and one of labels, either of which may be stated."""
+    taken = set(stated.values())
+    free = {name: column for name, column in names.items() if column not in taken}
+    found: dict[str, str] = {}
+    for role, known in (("text", _LABELLED_TEXTS), ("text_pair", _TEXT_PAIRS), ("label", _LABELS)):
+        column = next((free[name] for name in known if name in free), None)
+        if role not in stated and column is not None:
+            found[role] = column
+    whole = {"text", "label"} <= {*found, *stated}
+    return ("labelled", found) if whole else (None, {})
 
 
 def _says_from(table: Table, column: str) -> bool:
@@ -340,7 +439,10 @@ def _columns_there(table: Table) -> str:
 
 
 def _wrong_columns(table: Table, task: str, path: Path) -> Problem:
+    labelled = task == "classification"
     known = {*_CONVERSATION_NAMES[:2], *_TEXT_NAMES[:1], "prompt", "completion", "instruction", "output"}
+    known = {"text", "label"} if labelled else known
+    example = 'text = "...", label = "..."' if labelled else 'prompt = "...", completion = "..."'
     others = [name.lower() for name in table.columns if name.lower() not in known]
     close = [hint for name in others if "Did you mean" in (hint := did_you_mean(name, known))]
     near = f" {close[0]}" if close else ""
@@ -349,8 +451,7 @@ def _wrong_columns(table: Table, task: str, path: Path) -> Problem:
         what="No column holds what this task learns from.",
         where=f"{path.name}.",
         found=_columns_there(table),
-        fix=f"{_NEEDED[task]} Rename the columns, or state them: "
-        f'[data] columns = {{ prompt = "...", completion = "..." }}.{near}',
+        fix=f"{_NEEDED[task]} Rename the columns, or state them: [data] columns = {{ {example} }}.{near}",
     )
 
 
@@ -373,6 +474,8 @@ class _Builder:
             case "text":
                 text = self._text(number, record, "text")
                 return None if text is None else Row(number, text=text)
+            case "labelled":
+                return self._labelled(number, record)
             case _:
                 return self._pair(number, record)
 
@@ -433,6 +536,41 @@ class _Builder:
             return Row(number, prompt=_seam(prompt, answer), text=answer)
         said = [Turn("user", prompt), Turn("assistant", answer)]
         return Row(number, tuple([Turn("system", system), *said] if system else said))
+
+    def _labelled(self, number: int, record: dict[str, Any]) -> Row | None:
+        text = self._text(number, record, "text")
+        pair = self._text(number, record, "text_pair") if "text_pair" in self._columns else ""
+        label = self._label(number, record)
+        return None if text is None or pair is None or label is None else Row(number, text=text, pair=pair, label=label)
+
+    def _label(self, number: int, record: dict[str, Any]) -> str | None:
+        column = self._columns["label"]
+        value = record.get(column)
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        if isinstance(value, bool | int):
+            value = str(value).lower()
+        if value is None or (isinstance(value, str) and not value.strip()):
+            self._faults.add(
+                "data.no_label",
+                number,
+                "One row has no label.",
+                "{n} rows have no label.",
+                "Fill it in, or delete these rows.",
+                f"Column '{column}' is empty.",
+            )
+            return None
+        if not isinstance(value, str):
+            self._faults.add(
+                "data.label_type",
+                number,
+                "One row has something other than one label.",
+                "{n} rows have something other than one label.",
+                "A label is a text or a whole number. Rows of several labels, and measured numbers, cannot be learned.",
+                f"There is {_shorten(value)} in column '{column}'.",
+            )
+            return None
+        return value.strip() if self._readable(number, value) else None
 
     def _text(self, number: int, record: dict[str, Any], role: str) -> str | None:
         column = self._columns[role]

@@ -6,16 +6,12 @@ import json
 import math
 import random
 import time
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import psutil
 import torch
-from peft import PeftModel
 
 from tunedesk.core.describe import DataInfo, ModelInfo
 from tunedesk.core.events import (
@@ -38,67 +34,25 @@ from tunedesk.core.problems import Problem, ProblemError
 from tunedesk.core.runs import RunFolder, open_run, write_json
 from tunedesk.core.spec import RunSpec
 from tunedesk.engine import checkpoints, loading
-from tunedesk.engine.batches import Batch, batch_loss, micro_batches, step_rows
+from tunedesk.engine.batches import Steps
 from tunedesk.engine.channel import Channel, Stopped
-from tunedesk.engine.checkpoints import Progress, RandomState, after
+from tunedesk.engine.checkpoints import LABELS_FILE, Progress, RandomState, after, write_labels
 from tunedesk.engine.describe_data import ticker
+from tunedesk.engine.fast.encoder import make_lean_classifier
 from tunedesk.engine.fast.flat_adamw import FlatAdamW
-from tunedesk.engine.fast.model import FastModel, make_fast
-from tunedesk.engine.fast.packing import Pack, packs
+from tunedesk.engine.fast.model import make_fast
+from tunedesk.engine.learner import Check, Label, Learner, NextToken, Objective, evaluate
 from tunedesk.engine.lora import attach, trainable
-from tunedesk.engine.material import Material, Tokens, describe, gather, length_limit, tokenise
-from tunedesk.engine.memory import give_back
+from tunedesk.engine.material import Material, Tokens, describe, gather, length_limit, renderer_of, tokenise
 from tunedesk.engine.records import check_same_data, read_resolved, with_recorded, write_environment
 from tunedesk.engine.remarks import Remarks
-from tunedesk.engine.render import Renderer, TokenRow, cut_rows
+from tunedesk.engine.render import cut_rows
 from tunedesk.engine.sources import resolve
 
 Outcome = Literal["completed", "stopped"]
 
 _SAVE_SECONDS = 300.0
 """Longest time without a checkpoint."""
-
-
-@dataclass
-class Learner:
-    """What learns: the model with its adapter, and what updates it. Without `fast` it runs the plain loop."""
-
-    model: PeftModel
-    parameters: list[torch.nn.Parameter]
-    optimiser: torch.optim.Optimizer
-    scaler: torch.amp.GradScaler
-    device: torch.device
-    precision: Literal["bf16", "fp16", "fp32"]
-    pad_id: int
-    micro_batch_size: int
-    pack_tokens: int
-    fast: FastModel | None
-
-    def arithmetic(self) -> AbstractContextManager[Any]:
-        """Where products are computed in the run's precision."""
-        dtype = loading.DTYPES[self.precision]
-        return torch.autocast(self.device.type, dtype=dtype, enabled=self.precision != "fp32")
-
-    def batches(self, rows: list[TokenRow]) -> Sequence[Batch | Pack]:
-        """`rows` in packs or padded micro-batches, on the CPU."""
-        if self.fast is not None:
-            return packs(rows, self.pack_tokens)
-        return micro_batches(rows, self.micro_batch_size, self.pad_id)
-
-    def loss(self, batch: Batch | Pack) -> torch.Tensor:
-        """The sum of the cross entropies of the trained tokens, an fp32 scalar with gradient."""
-        here = batch.to(self.device)
-        if self.fast is not None and isinstance(here, Pack):
-            return self.fast.loss(here)
-        assert isinstance(here, Batch)
-        with self.arithmetic():
-            return batch_loss(self.model, here)
-
-    def clip(self, longest: float) -> float:
-        """Shorten the gradient to `longest`; gives its length before that."""
-        if isinstance(self.optimiser, FlatAdamW):
-            return self.optimiser.clip(longest)
-        return float(torch.nn.utils.clip_grad_norm_(self.parameters, longest))
 
 
 def train(job: Train, channel: Channel) -> Outcome:
@@ -124,7 +78,7 @@ def train(job: Train, channel: Channel) -> Outcome:
         check_same_data(run, material)
         spec = with_recorded(spec, recorded)
     channel.emit(Stage(text="Turning the rows into tokens"))
-    tokens = tokenise(material, Renderer(tokenizer, material.task, info.name), ticker(channel))
+    tokens = tokenise(material, renderer_of(material, tokenizer, info), ticker(channel))
     loading.check_vocabulary(info, max(max(row.ids) for row in (*tokens.train, *tokens.held)))
     plan, data = _plan(spec, info, material, tokens, device)
     resolved = plan.resolved
@@ -138,7 +92,8 @@ def train(job: Train, channel: Channel) -> Outcome:
         raise Stopped
 
     channel.emit(Stage(text="Loading the model"))
-    learner = _load(spec, info, resolved, loading.torch_device(device), tokenizer.pad_token_id or 0)
+    labels = material.data.labels
+    learner = _load(spec, info, resolved, loading.torch_device(device), tokenizer.pad_token_id or 0, labels)
     progress, chance = Progress(), checkpoints.random_state()
     if job.resume:
         progress, chance = _continue(run, learner, say)
@@ -159,19 +114,20 @@ def train(job: Train, channel: Channel) -> Outcome:
         precision=resolved.precision,
     )
 
-    held = learner.batches(held_rows)
+    held = learner.objective.batches(held_rows)
     if held and progress.base_loss is None:
         channel.emit(Stage(text="Checking the untouched model"))
-        base, count, seconds = evaluate(learner, held, channel)
-        if not math.isfinite(base):
+        check = evaluate(learner, held, channel)
+        if not check.sound:
             raise ProblemError(broken_base(info, resolved))
-        progress = after(progress, base_loss=base)
+        progress = after(progress, base_loss=check.loss)
         channel.emit(began)
-        channel.emit(Evaluated(step=0, loss=base, best=False, trained_tokens=count, seconds=seconds))
+        channel.emit(_evaluated(0, check, best=False))
     else:
         channel.emit(began)
 
     per_step = resolved.micro_batch_size * resolved.gradient_accumulation_steps
+    steps = Steps(train_rows, per_step, spec.training.seed, learner.objective.grouped)
     checkpoints.restore_random(chance)
     saved_step, saved_at = progress.step, time.monotonic()
     losses: list[float] = []
@@ -180,7 +136,7 @@ def train(job: Train, channel: Channel) -> Outcome:
     for step in range(progress.step + 1, resolved.total_steps + 1):
         # One step: the losses of all its micro-batches, each trained token weighing the same.
         start = time.monotonic()
-        batches = learner.batches(step_rows(train_rows, step, per_step, spec.training.seed))
+        batches = learner.objective.batches(steps.rows(step))
         trained_tokens = sum(batch.trained for batch in batches)
         loss_sum = 0.0
         learner.optimiser.zero_grad(set_to_none=True)
@@ -188,7 +144,7 @@ def train(job: Train, channel: Channel) -> Outcome:
             if channel.stop_asked:
                 stopped = True
                 break
-            loss = learner.loss(batch)
+            loss = learner.objective.loss(batch)
             loss_sum += loss.item()
             if not math.isfinite(loss_sum):
                 break
@@ -244,16 +200,15 @@ def train(job: Train, channel: Channel) -> Outcome:
         # A check on the held-out rows.
         if held and (step % resolved.eval_steps == 0 or step == resolved.total_steps):
             try:
-                loss_now, count, seconds = evaluate(learner, held, channel)
+                check = evaluate(learner, held, channel)
             except Stopped:
                 stopped = True
                 break
             finally:
                 learner.model.train()
-            progress = with_check(progress, loss_now)
-            best = progress.best_step == step
-            channel.emit(Evaluated(step=step, loss=loss_now, best=best, trained_tokens=count, seconds=seconds))
-            if not math.isfinite(loss_now):
+            progress = with_check(progress, check)
+            channel.emit(_evaluated(step, check, best=progress.best_step == step))
+            if not check.sound:
                 _report(run, progress, plan, began, "failed", None)
                 raise ProblemError(not_a_number(step, False, rate, resolved, run))
 
@@ -272,7 +227,7 @@ def train(job: Train, channel: Channel) -> Outcome:
     # The end: what was learned is put in its place.
     if stopped and progress.step > saved_step:
         _save(run, learner, progress, chance, spec, channel)
-    kept = _keep(run, learner, progress, tokenizer, info, spec, channel)
+    kept = _keep(run, learner, progress, tokenizer, info, spec, labels, channel)
     if stopped:
         _say_stopped(progress, kept, say)
     outcome: Outcome = "stopped" if stopped else "completed"
@@ -301,29 +256,24 @@ def learning_rate(step: int, peak: float, total: int, warmup: int, scheduler: st
             return peak
 
 
-@torch.no_grad()
-def evaluate(
-    learner: Learner, batches: Sequence[Batch | Pack], channel: Channel | None = None
-) -> tuple[float, int, float]:
-    """(mean loss in nats per trained token, trained tokens, seconds). Raises `Stopped` between batches."""
-    start = time.monotonic()
-    learner.model.eval()
-    total, count = 0.0, 0
-    for batch in batches:
-        if channel is not None and channel.stop_asked:
-            raise Stopped
-        total += learner.loss(batch).item()
-        count += batch.trained
-    give_back()
-    return total / count, count, time.monotonic() - start
+def _evaluated(step: int, check: Check, best: bool) -> Evaluated:
+    return Evaluated(
+        step=step,
+        loss=check.loss,
+        best=best,
+        trained_tokens=check.trained,
+        seconds=check.seconds,
+        metrics=check.metrics,
+    )
 
 
-def with_check(progress: Progress, loss: float) -> Progress:
-    """`progress` after a check that gave `loss`."""
+def with_check(progress: Progress, check: Check) -> Progress:
+    """`progress` after `check`."""
+    loss = check.loss
     rises = progress.rises + 1 if progress.last_eval is not None and loss > progress.last_eval else 0
     progress = after(progress, last_eval=loss, rises=rises)
-    if math.isfinite(loss) and (progress.best_loss is None or loss < progress.best_loss):
-        return after(progress, best_loss=loss, best_step=progress.step)
+    if check.sound and (progress.best_loss is None or loss < progress.best_loss):
+        return after(progress, best_loss=loss, best_step=progress.step, metrics=check.metrics)
     return progress
 
 
@@ -429,29 +379,39 @@ def _warn_ahead(plan: Plan, data: DataInfo, info: ModelInfo, say: Remarks) -> No
             say.warn(finding.text)
 
 
-def _load(spec: RunSpec, info: ModelInfo, resolved: Resolved, device: torch.device, pad_id: int) -> Learner:
+def _load(
+    spec: RunSpec, info: ModelInfo, resolved: Resolved, device: torch.device, pad_id: int, labels: tuple[str, ...]
+) -> Learner:
     quantised = method(spec.method.name).quantised
-    base = loading.load_base(info, resolved.precision, device, quantised)
+    torch.manual_seed(spec.training.seed)  # a new head is drawn at random
+    base = loading.load_base(info, resolved.precision, device, quantised, labels=labels)
     model = attach(base, spec.method, resolved.alpha, resolved.gradient_checkpointing, spec.training.seed)
     parameters = trainable(model)
+    fast = spec.training.engine == "fast"
     optimiser: torch.optim.Optimizer
-    if spec.training.engine == "fast":
+    if fast:
         optimiser = FlatAdamW(parameters, resolved.learning_rate, spec.training.weight_decay)
-        fast = make_fast(model)
     else:
         optimiser = torch.optim.AdamW(parameters, lr=resolved.learning_rate, weight_decay=spec.training.weight_decay)
-        fast = None
+    common: dict[str, Any] = {
+        "model": model,
+        "device": device,
+        "precision": resolved.precision,
+        "pad_id": pad_id,
+        "micro_batch_size": resolved.micro_batch_size,
+    }
+    objective: Objective
+    if labels:
+        objective = Label(fast=make_lean_classifier(model) if fast else None, labels=len(labels), **common)
+    else:
+        objective = NextToken(fast=make_fast(model) if fast else None, pack_tokens=_pack_tokens(resolved), **common)
     return Learner(
         model=model,
+        objective=objective,
         parameters=parameters,
         optimiser=optimiser,
         scaler=torch.amp.GradScaler(device.type, enabled=resolved.precision == "fp16"),
         device=device,
-        precision=resolved.precision,
-        pad_id=pad_id,
-        micro_batch_size=resolved.micro_batch_size,
-        pack_tokens=_pack_tokens(resolved),
-        fast=fast,
     )
 
 
@@ -493,6 +453,7 @@ def _keep(
     tokenizer: Any,
     info: ModelInfo,
     spec: RunSpec,
+    labels: tuple[str, ...],
     channel: Channel,
 ) -> int | None:
     """Write ``adapter/`` from the best checkpoint, or the last weights; gives their step, None before the first."""
@@ -507,6 +468,8 @@ def _keep(
     config["base_model_name_or_path"] = info.source if info.origin == "hub" else info.path
     config["revision"] = spec.model.revision
     files["adapter_config.json"] = (json.dumps(config, indent=2, sort_keys=True) + "\n").encode()
+    if labels:
+        files[LABELS_FILE] = write_labels(labels)
     size = checkpoints.save_adapter(run, files, tokenizer)
     channel.emit(AdapterSaved(path=str(run.adapter), bytes=size, step=step))
     return step
@@ -540,6 +503,7 @@ def _report(
             "best_loss": progress.best_loss,
             "best_step": progress.best_step,
             "last_eval_loss": progress.last_eval,
+            "metrics": progress.metrics,
             "last_loss": progress.last_loss,
             "adapter_step": adapter_step,
             "seconds": round(progress.seconds, 3),
