@@ -187,14 +187,14 @@ def test_that_the_shown_row_is_the_text_and_its_label() -> None:
 
 
 def test_that_steps_have_rows_of_like_length() -> None:
-    rows = [LabelRow(n, array("i", [1] * (1 + n * 7 % 50)), b"\1", 0, bytes(1 + n * 7 % 50), 1) for n in range(64)]
+    rows = [LabelRow(n, array("i", [1] * (1 + n * 7 % 50)), b"\1", 0, bytes(1 + n * 7 % 50), 1) for n in range(640)]
     grouped, mixed = Steps(rows, 8, 0, grouped=True), Steps(rows, 8, 0)
     padding = [
         sum(max(len(row.ids) for row in part) - len(row.ids) for row in part)
         for steps in (grouped, mixed)
-        for part in [steps.rows(step) for step in range(1, 9)]
+        for part in [steps.rows(step) for step in range(1, 81)]
     ]
-    assert sum(padding[:8]) * 4 < sum(padding[8:])
+    assert sum(padding[:80]) * 4 < sum(padding[80:])
 
 
 # What is learned.

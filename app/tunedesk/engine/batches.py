@@ -59,8 +59,8 @@ class Batch:
 class Steps:
     """Which rows each optimiser step sees: every row once an epoch, in an order that the seed decides, on any machine.
 
-    With `grouped`, rows of like length come together: the shuffled rows are sorted within pools of 50 steps and the
-    steps shuffled, as transformers' length-grouped sampler does.
+    With `grouped`, rows of like length come together: the shuffled rows are sorted within pools of 50 steps, or four
+    pools of few rows, and the steps shuffled, as transformers' length-grouped sampler does.
     """
 
     def __init__(self, rows: Sequence[TokenRow], per_step: int, seed: int, grouped: bool = False) -> None:
@@ -86,7 +86,7 @@ class Steps:
         if not self._grouped:
             return order
         size = self._per_step
-        pool = _POOL * size
+        pool = max(1, min(_POOL, len(order) // (4 * size))) * size
         pools = [order[start : start + pool] for start in range(0, len(order), pool)]
         alike = [index for part in pools for index in sorted(part, key=lambda index: -len(self._rows[index].ids))]
         steps = [alike[start : start + size] for start in range(0, len(alike), size)]
