@@ -340,6 +340,8 @@ class _Talk:
         match event:
             case e.ChatDelta(text=text) if not self._json:
                 OUT.print(text, end="", markup=False, soft_wrap=True)
+            case e.ChatAnswer(labels=labels) if not self._json and labels:
+                OUT.print(", ".join(f"{item.name} {item.share:.1%}" for item in labels[:10]), markup=False)
             case e.ChatAnswer() if not self._json:
                 OUT.print()
             case e.Stage(text=text) if not self._json and ERR.is_terminal:

@@ -29,6 +29,7 @@ from transformers import (
 
 from tunedesk.core.events import Event, read_event
 from tunedesk.core.paths import starter_data
+from tunedesk.engine import token_cache
 from tunedesk.engine.channel import Channel
 
 CHATML = (
@@ -43,6 +44,8 @@ VOCABULARY = 600
 def own_places(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test writes into the developer's runs or settings; the cache, with its starter model, is shared."""
     monkeypatch.setenv("TUNEDESK_HOME", str(tmp_path_factory.mktemp("home")))
+    tokens = tmp_path_factory.mktemp("tokens")
+    monkeypatch.setattr(token_cache, "_folder", lambda: tokens)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
 
 

@@ -3,11 +3,13 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from peft import PeftModel
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tests.engine.jobs import do
@@ -29,9 +31,11 @@ from tunedesk.core.events import (
     Stop,
     StopAnswer,
 )
+from tunedesk.core.problems import Problem, ProblemError
 from tunedesk.core.runs import RunFolder
-from tunedesk.engine import inference
+from tunedesk.engine import inference, loading
 from tunedesk.engine.generate import TextStream, closing_token, plain_text
+from tunedesk.engine.sources import resolve
 
 GREEDY = Sampling(temperature=0, max_new_tokens=24)
 QUESTION = (Message(role="user", content="Where is my order?"),)
@@ -235,6 +239,66 @@ def test_that_weights_that_do_not_fit_are_squeezed_and_it_is_said(
         assert all(answer.token_ids for answer in answers(events))
         found.append((ready, [problem.code for problem in events[-1].problems]))
     assert found == [(["bf16"], []), (["nf4"], []), ([], ["memory.full"])]
+
+
+def drop_one(weights: dict[str, torch.Tensor]) -> None:
+    del weights["model.layers.1.mlp.up_proj.weight"]
+
+
+def halve_one(weights: dict[str, torch.Tensor]) -> None:
+    name = "model.layers.0.self_attn.q_proj.weight"
+    weights[name] = weights[name][:32].contiguous()
+
+
+def training_says(model: Path) -> tuple[Problem, ...]:
+    """The problems that end a training on `model`."""
+    with pytest.raises(ProblemError) as error:
+        loading.load_base(resolve(str(model)), "fp32", torch.device("cpu"))
+    return error.value.problems
+
+
+@pytest.mark.parametrize(
+    ("storage", "change", "code"),
+    [
+        ("stored", drop_one, "model.incomplete"),
+        ("stored", halve_one, "model.mismatch"),
+        ("bf16", halve_one, "model.mismatch"),
+        ("nf4", halve_one, "model.mismatch"),
+        ("nf4", drop_one, "model.incomplete"),
+    ],
+)
+def test_that_weights_are_never_made_up_and_it_is_said_as_in_training(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    change: Callable[[dict[str, torch.Tensor]], None],
+    code: str,
+    storage: str,
+) -> None:
+    model = tiny_model(tmp_path / "model")
+    weights = load_file(model / "model.safetensors")
+    change(weights)
+    save_file(weights, model / "model.safetensors", metadata={"format": "pt"})
+    monkeypatch.setattr(inference, "choose_format", lambda *_: storage)
+    events = do(Chat(model=str(model)), [ask(1, GREEDY, QUESTION, "base")])
+    assert events[-1].problems == training_says(model)
+    assert [problem.code for problem in events[-1].problems] == [code]
+    assert not answers(events)
+
+
+def test_that_a_tokenizer_that_cannot_be_read_is_a_problem(tmp_path: Path) -> None:
+    model = tiny_model(tmp_path / "model")
+    (model / "tokenizer.json").write_text('{"model": {"type": "BPE"}}', encoding="utf-8")
+    (problem,) = do(Chat(model=str(model)))[-1].problems
+    assert problem.code == "model.tokenizer"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a computer without a CUDA device")
+def test_that_a_run_of_a_gpu_answers_where_there_is_none(tmp_path: Path) -> None:
+    run = tiny_run(tmp_path / "run", tiny_model(tmp_path / "model"))
+    spec = run.spec_file.read_text(encoding="utf-8")
+    run.spec_file.write_text(spec.replace('device = "cpu"', 'device = "cuda"'), encoding="utf-8")
+    assert run.spec().training.device == "cuda"
+    assert all(answer.token_ids for answer in answers(do(Chat(run=str(run.path)), [ask()])))
 
 
 @pytest.mark.parametrize("text", ["Grüße, 漢字かな交じり文 😀🚀!", " leading and trailing \n\n", "e\u0301 👩‍👩‍👧"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from array import array
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,29 @@ from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerFast
 
 from tests.engine.conftest import Recorder
+from tests.engine.jobs import do
 from tests.engine.models import tiny_encoder, wordpiece
-from tunedesk.core.events import AdapterSaved, DataDescribed, Evaluated, Finished, StepDone, Train, TrainingBegan
+from tunedesk.core.events import (
+    AdapterSaved,
+    Ask,
+    Asked,
+    Chat,
+    ChatAnswer,
+    ChatReady,
+    Checked,
+    CheckpointSaved,
+    Close,
+    DataDescribed,
+    Evaluated,
+    Export,
+    Exported,
+    Finished,
+    Message,
+    Side,
+    StepDone,
+    Train,
+    TrainingBegan,
+)
 from tunedesk.core.problems import ProblemError
 from tunedesk.core.runs import RunFolder, create_run
 from tunedesk.core.spec import DataSection, RunSpec
@@ -308,3 +330,67 @@ def test_that_metrics_are_those_of_the_textbook() -> None:
     assert found["accuracy"] == pytest.approx(4 / 6)
     f1 = [2 * 1 / (2 + 2), 2 * 2 / (2 + 3), 2 * 1 / (2 + 1)]
     assert found["macro_f1"] == pytest.approx(sum(f1) / 3)
+
+
+# What is done with it.
+
+
+@pytest.fixture
+def classifier(tmp_path: Path, sentences: Path) -> RunFolder:
+    run, channel = go(make_spec(tiny_encoder(tmp_path / "model"), sentences), tmp_path / "run")
+    assert outcome(channel) == "completed"
+    return run
+
+
+def ask(number: int, text: str, side: Side = "tuned") -> Ask:
+    return Ask(id=number, conversations={side: (Message(role="user", content=text),)})
+
+
+def test_that_a_classifier_says_what_plain_peft_says(classifier: RunFolder) -> None:
+    texts = ["the shares rose 3", "the shares fell and the bank 5"]
+    commands = [*(ask(number, text) for number, text in enumerate(texts)), Close()]
+    events = do(Chat(run=str(classifier.path)), commands)
+    (ready,) = [event for event in events if isinstance(event, ChatReady)]
+    assert (ready.sides, ready.labels) == (("tuned",), ("down", "flat", "up"))
+    answers = [event for event in events if isinstance(event, ChatAnswer)]
+    plain = AutoModelForSequenceClassification.from_pretrained(classifier.spec().model.source, num_labels=3)
+    tuned = PeftModel.from_pretrained(plain, classifier.adapter).eval()
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(classifier.adapter)
+    for text, answer in zip(texts, answers, strict=True):
+        inputs = tokenizer(text, return_tensors="pt", return_token_type_ids=False)
+        with torch.no_grad():
+            shares = tuned(**inputs).logits[0].softmax(-1).tolist()
+        assert {item.name: item.share for item in answer.labels} == pytest.approx(
+            dict(zip(ready.labels, shares, strict=True)), abs=1e-5
+        )
+        assert answer.text == answer.labels[0].name
+        assert [item.share for item in answer.labels] == sorted(shares, reverse=True)
+
+
+def test_that_the_untouched_model_and_an_empty_text_have_no_label(classifier: RunFolder) -> None:
+    events = do(Chat(run=str(classifier.path)), [ask(1, "a", "base"), ask(2, " "), Close()])
+    codes = [event.problems[0].code for event in events if isinstance(event, Asked)]
+    assert codes == ["chat.no_labels", "chat.empty"]
+
+
+def test_that_a_classifier_is_exported_with_its_labels(classifier: RunFolder, tmp_path: Path) -> None:
+    to = tmp_path / "out"
+    events = do(Export(run=str(classifier.path), to=str(to)))
+    assert isinstance(events[-2], Exported), events[-1]
+    assert all(event.passed for event in events if isinstance(event, Checked))
+    assert (to / "labels.json").read_bytes() == (classifier.adapter / "labels.json").read_bytes()
+    card = (to / "README.md").read_text()
+    assert "text-classification" in card
+    code = card.split("```python\n")[1].split("```")[0].replace("path/to/this/folder", str(to))
+    scope: dict[str, Any] = {}
+    exec(code, scope)  # what the card tells people to do
+    assert scope["model"].config.id2label == {0: "down", 1: "flat", 2: "up"}
+
+
+def test_that_an_unfinished_classifier_can_be_tried(tmp_path: Path, sentences: Path) -> None:
+    run = create_run(make_spec(tiny_encoder(tmp_path / "model"), sentences, save_steps=4), tmp_path / "run")
+    channel = Recorder(lambda channel, event: channel.ask_stop() if isinstance(event, CheckpointSaved) else None)
+    run_job(Train(run=str(run.path)), channel)
+    shutil.rmtree(run.adapter)
+    events = do(Chat(run=str(run.path)), [ask(1, "the shares rose"), Close()])
+    assert [event.labels[0].name for event in events if isinstance(event, ChatAnswer)]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from peft import AutoPeftModelForCausalLM, PeftModel
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tests.engine.jobs import do, files_under
@@ -149,3 +150,13 @@ def test_that_a_run_that_broke_off_exports_its_newest_checkpoint(tmp_path: Path)
 def test_that_a_run_without_adapter_is_a_problem(tmp_path: Path) -> None:
     run = tiny_run(tmp_path / "run", tiny_model(tmp_path / "model"), adapter=False)
     assert code(do(Export(run=str(run.path), to=str(tmp_path / "adapter")))) == "run.no_adapter"
+
+
+def test_that_a_base_that_lacks_weights_fails_as_in_training(tmp_path: Path) -> None:
+    model = tiny_model(tmp_path / "model")
+    run = tiny_run(tmp_path / "run", model)
+    weights = load_file(model / "model.safetensors")
+    del weights["model.layers.1.mlp.up_proj.weight"]
+    save_file(weights, model / "model.safetensors", metadata={"format": "pt"})
+    assert code(do(Export(run=str(run.path), to=str(tmp_path / "adapter")))) == "model.incomplete"
+    assert not (tmp_path / "adapter").exists()

@@ -111,9 +111,9 @@ def collate(rows: Sequence[TokenRow], pad_id: int) -> Batch:
     trained = torch.zeros((len(rows), length), dtype=torch.bool)
     for place, row in enumerate(rows):
         count = len(row.ids)
-        ids[place, :count] = torch.tensor(row.ids, dtype=torch.long)
+        ids[place, :count] = torch.frombuffer(row.ids, dtype=torch.int32)
         mask[place, :count] = 1
-        trained[place, :count] = torch.tensor(list(row.trained), dtype=torch.bool)
+        trained[place, :count] = torch.frombuffer(bytearray(row.trained), dtype=torch.bool)
     trained[:, 0] = False
     predicts = torch.zeros_like(trained)
     predicts[:, :-1] = trained[:, 1:]
@@ -159,9 +159,9 @@ def _collate_labels(rows: Sequence[LabelRow], pad_id: int) -> LabelBatch:
     mask, types = (torch.zeros((len(rows), length), dtype=torch.long) for _ in range(2))
     for place, row in enumerate(rows):
         count = len(row.ids)
-        ids[place, :count] = torch.tensor(row.ids, dtype=torch.long)
+        ids[place, :count] = torch.frombuffer(row.ids, dtype=torch.int32)
         mask[place, :count] = 1
-        types[place, :count] = torch.tensor(list(row.types), dtype=torch.long)
+        types[place, :count] = torch.frombuffer(bytearray(row.types), dtype=torch.uint8)
     pairs = any(any(row.types) for row in rows)
     labels = torch.tensor([row.label for row in rows])
     return LabelBatch(ids, mask, types if pairs else None, labels, int(mask.sum()))

@@ -32,6 +32,7 @@ class CardFacts:
     data_sha256: str | None
     versions: dict[str, str]
     step: int | None
+    labels: tuple[str, ...] = ()
 
 
 def model_card(facts: CardFacts) -> str:
@@ -62,7 +63,8 @@ def _front_matter(facts: CardFacts) -> str:
         tags.insert(0, f"base_model:adapter:{facts.hub_id}")
     if facts.info.licence:
         lines.append(f"license: {json.dumps(facts.info.licence)}")
-    lines += ["library_name: peft", "pipeline_tag: text-generation", "tags:"]
+    pipeline = "text-classification" if facts.labels else "text-generation"
+    lines += ["library_name: peft", f"pipeline_tag: {pipeline}", "tags:"]
     lines += [f"- {json.dumps(tag)}" for tag in tags]
     return "\n".join([*lines, "---"])
 
@@ -72,7 +74,11 @@ def _base_name(facts: CardFacts) -> str:
 
 
 def _opening(facts: CardFacts) -> str:
-    task = {"chat": "to answer in conversations", "completion": "to go on with texts"}[facts.spec.task.kind]
+    task = {
+        "chat": "to answer in conversations",
+        "completion": "to go on with texts",
+        "classification": f"to give texts one of {len(facts.labels)} labels",
+    }[facts.spec.task.kind]
     text = f"An adapter for {_base_name(facts)}, tuned with {method(facts.spec.method.name).title} {task}."
     if facts.info.origin in ("starter", "gguf"):
         text += " The base was read from a GGUF file: its weights are rounded, so the original may answer a little"
@@ -83,10 +89,14 @@ def _opening(facts: CardFacts) -> str:
 
 
 def _loading(facts: CardFacts) -> str:
+    kind = "AutoModelForSequenceClassification" if facts.labels else "AutoModelForCausalLM"
+    names = ""
+    if facts.labels:
+        names = f", id2label={dict(enumerate(facts.labels))}"
     code = (
         "from peft import PeftModel\n"
-        "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
-        f"base = AutoModelForCausalLM.from_pretrained({json.dumps(facts.base)})\n"
+        f"from transformers import {kind}, AutoTokenizer\n\n"
+        f"base = {kind}.from_pretrained({json.dumps(facts.base)}{names})\n"
         'model = PeftModel.from_pretrained(base, "path/to/this/folder")\n'
         'tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")'
     )
@@ -149,6 +159,12 @@ def _results(facts: CardFacts) -> str:
         rows.append(("Base, held out", f"{state.base_loss:.4f}"))
     if state.best:
         rows.append((f"Best, held out (step {state.best.step:,})", f"{state.best.loss:.4f}"))
+        named = (("accuracy", "accuracy"), ("macro_f1", "macro-F1"))
+        rows += [
+            (f"Its {name}, held out", f"{state.best.metrics[key]:.4f}")
+            for key, name in named
+            if key in state.best.metrics
+        ]
     if state.evaluations:
         last = state.evaluations[-1]
         rows.append((f"Last, held out (step {last.step:,})", f"{last.loss:.4f}"))
@@ -156,7 +172,7 @@ def _results(facts: CardFacts) -> str:
         rows.append((f"Last, training (step {state.step:,})", f"{state.steps[-1].loss:.4f}"))
     if not rows:
         return ""
-    intro = "Loss in nats per trained token."
+    intro = "Loss in nats per row." if facts.labels else "Loss in nats per trained token."
     if state.began:
         intro += f" {state.step:,} of {state.began.total_steps:,} steps were trained."
     if state.adapter and facts.step is None:

@@ -6,7 +6,6 @@ import contextlib
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from tunedesk.core.describe import ModelInfo
@@ -31,6 +30,7 @@ from tunedesk.core.problems import Problem, ProblemError
 from tunedesk.core.runs import RunFolder, open_run
 from tunedesk.engine import inference
 from tunedesk.engine.channel import Channel
+from tunedesk.engine.classify import classify
 from tunedesk.engine.generate import Answer, encode_prompt, generate_answer, stop_tokens
 from tunedesk.engine.sources import resolve
 
@@ -39,7 +39,8 @@ from tunedesk.engine.sources import resolve
 class Voices:
     """A loaded model that answers as itself (``base``) and, with a run's adapter, as ``tuned``.
 
-    `plain` says that conversations are handed over as one text, without a chat template.
+    `plain` says that conversations are handed over as one text, without a chat template. A classifier has `labels`, and
+    only its tuned side.
     """
 
     model: Any
@@ -50,6 +51,7 @@ class Voices:
     stop: tuple[int, ...]
     device: str
     precision: str
+    labels: tuple[str, ...] = ()
 
     @contextlib.contextmanager
     def speaking(self, side: Side) -> Iterator[Any]:
@@ -68,7 +70,7 @@ def chat(job: Chat, channel: Channel) -> Literal["completed", "stopped"]:
     there is nothing to load; a question that cannot be answered ends in `Asked` with its problems instead.
     """
     voices = load_voices(job, channel)
-    from tunedesk.engine.loading import weight_bytes  # here, so that what is wrong is told before torch is imported
+    from tunedesk.engine.loading import weight_bytes
 
     channel.emit(
         ChatReady(
@@ -79,6 +81,7 @@ def chat(job: Chat, channel: Channel) -> Literal["completed", "stopped"]:
             weight_bytes=weight_bytes(voices.model),
             context_length=voices.info.context_length,
             has_chat_template=not voices.plain,
+            labels=voices.labels,
         )
     )
     waiting: deque[Command] = deque()
@@ -108,25 +111,30 @@ def load_voices(job: Chat, channel: Channel) -> Voices:
     adapter = inference.find_adapter(run) if run else None
     info = resolve(source, spec.model.revision if spec and not job.model else None, channel)
     channel.emit(ModelDescribed(info=info))
-    if info.kind != "decoder" or info.path is None:
+    labels = inference.read_labels(adapter.path) if adapter else ()
+    if (info.kind != "decoder" and not labels) or info.path is None:
         raise ProblemError(_cannot_write_text(info))
     channel.emit(Stage(text="Loading the model"))
-    device = inference.choose_device(spec.training.device if spec else "auto")
+    from tunedesk.engine import loading  # only now: what is wrong so far is told before torch is imported
+
+    place = inference.pick_device(spec.training.device if spec else "auto")
+    device = loading.torch_device(place)
     storage = inference.choose_format(info, device)
     if storage != "stored":
         channel.emit(Notice(level="warn", text=_SQUEEZED[storage]))
-    tokenizer = inference.load_tokenizer(Path(info.path))
-    model = inference.load_base(Path(info.path), device, storage)
+    tokenizer = loading.load_tokenizer(info)
+    model = inference.load_base(info, device, storage, labels)
     precision = inference.precision_name(model)
     plain = not info.has_chat_template or (spec is not None and spec.task.kind == "completion")
-    stop = stop_tokens(tokenizer, model, plain)
+    stop = () if labels else stop_tokens(tokenizer, model, plain)
     if run and adapter:
         channel.emit(Stage(text="Attaching the adapter"))
         model = inference.attach_adapter(model, adapter.path)
         _say_which(run, adapter, channel)
     _silence_generation_config(model)
     sides: tuple[Side, ...] = ("base", "tuned") if adapter else ("base",)
-    return Voices(model, tokenizer, info, sides, plain, stop, inference.device_name(device), precision)
+    sides = ("tuned",) if labels else sides
+    return Voices(model, tokenizer, info, sides, plain, stop, place.name, precision, labels)
 
 
 _SQUEEZED = {
@@ -194,12 +202,21 @@ def _answer_all(ask: Ask, voices: Voices, channel: Channel, waiting: deque[Comma
                 token_ids=answer.token_ids,
                 seconds=answer.seconds,
                 ended=answer.ended,
+                labels=answer.labels,
             )
         )
     channel.emit(Asked(id=ask.id, problems=tuple(problems)))
 
 
 def _answer(ask: Ask, side: Side, voices: Voices, channel: Channel, stop_asked: Any) -> Answer:
+    if side not in voices.sides and voices.labels:
+        raise ProblemError(
+            Problem(
+                code="chat.no_labels",
+                what="The untouched model knows no labels: there is nothing to compare with.",
+                fix="Ask the tuned side.",
+            )
+        )
     if side not in voices.sides:
         raise ProblemError(
             Problem(
@@ -209,6 +226,9 @@ def _answer(ask: Ask, side: Side, voices: Voices, channel: Channel, stop_asked: 
             )
         )
     messages: tuple[Message, ...] = ask.conversations[side]
+    if voices.labels:
+        text = messages[-1].content if messages else ""
+        return classify(voices.model, voices.tokenizer, text, voices.labels, voices.info.context_length)
     prompt = encode_prompt(voices.tokenizer, messages, voices.plain)
     with voices.speaking(side) as model:
         return generate_answer(

@@ -9,7 +9,6 @@ import os
 import random
 import shutil
 import tempfile
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,9 +21,10 @@ from transformers import PreTrainedTokenizerBase
 
 from tunedesk.core.problems import Problem, ProblemError
 from tunedesk.core.runs import RunFolder, cannot_write
+from tunedesk.engine.inference import LABELS_FILE
+from tunedesk.engine.loading import new_parts
 
 ADAPTER_FILE = "adapter_model.safetensors"
-LABELS_FILE = "labels.json"
 _PROGRESS_FILE = "trainer.json"
 _STATE_FILE = "trainer.pt"
 _ROOM = 2**20
@@ -118,7 +118,15 @@ def adapter_files(model: PeftModel) -> dict[str, bytes]:
     config["inference_mode"] = True
     config = {key: sorted(value) if isinstance(value, set) else value for key, value in config.items()}
     text = json.dumps(config, indent=2, sort_keys=True, default=str)
-    return {ADAPTER_FILE: save(weights, metadata={"format": "pt"}), "adapter_config.json": text.encode()}
+    files = {ADAPTER_FILE: save(weights, metadata={"format": "pt"}), "adapter_config.json": text.encode()}
+    base: Any = model.get_base_model()
+    return {**files, LABELS_FILE: _label_maps(base.config)} if new_parts(base) else files
+
+
+def _label_maps(config: Any) -> bytes:
+    """What a classifier's outputs are called, as transformers' configurations say it."""
+    maps = {"id2label": config.id2label, "label2id": config.label2id}
+    return (json.dumps(maps, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def write_folder(place: Path, files: dict[str, bytes], name: str) -> None:
@@ -247,24 +255,10 @@ def tokenizer_files(tokenizer: PreTrainedTokenizerBase) -> dict[str, bytes]:
         return {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir()) if path.is_file()}
 
 
-def write_labels(labels: Sequence[str]) -> bytes:
-    """The content of `LABELS_FILE`, with the two maps that transformers' configurations have."""
-    maps = {"id2label": dict(enumerate(labels)), "label2id": {label: place for place, label in enumerate(labels)}}
-    return (json.dumps(maps, indent=2, ensure_ascii=False) + "\n").encode()
-
-
-def read_labels(folder: Path) -> tuple[str, ...]:
-    """The labels of the classifier whose adapter is in `folder`, in the order of its outputs; else none."""
-    try:
-        maps = json.loads((folder / LABELS_FILE).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return ()
-    return tuple(str(label) for label in maps["id2label"].values())
-
-
 def read_adapter_files(place: Path) -> dict[str, bytes]:
     """The adapter inside a checkpoint: file name to content."""
-    return {name: (place / name).read_bytes() for name in (ADAPTER_FILE, "adapter_config.json")}
+    names = (ADAPTER_FILE, "adapter_config.json", LABELS_FILE)
+    return {name: (place / name).read_bytes() for name in names if (place / name).exists()}
 
 
 def after(progress: Progress, **changes: Any) -> Progress:

@@ -38,7 +38,7 @@ def _with_model(
     check_task(model, material.task)
     renderer = renderer_of(material, load_tokenizer(model), model)
     channel.emit(Stage(text="Turning the rows into tokens"))
-    tokens = tokenise(material, renderer, ticker(channel))
+    tokens = tokenise(material, renderer, ticker(channel), model)
     limit = length_limit(job.max_length, model)
     info = describe(material, tokens, limit)
     return info, [renderer.show(row, limit) for row in material.data.rows[: job.examples]]

@@ -33,6 +33,7 @@ from tunedesk.core.spec import RunSpec
 from tunedesk.engine import inference
 from tunedesk.engine.card import CardFacts, model_card
 from tunedesk.engine.channel import Channel, Stopped
+from tunedesk.engine.classify import label_scores
 from tunedesk.engine.generate import encode_prompt, generate_answer, stop_tokens
 from tunedesk.engine.model_folder import read_licence
 from tunedesk.engine.sources import resolve
@@ -183,9 +184,19 @@ def write_export(source: Source, folder: Path) -> None:
     config["base_model_name_or_path"] = source.base
     config["revision"] = source.spec.model.revision if source.info.origin == "hub" else None
     config["inference_mode"] = True
+    labels = source.adapter.path / inference.LABELS_FILE
+    if labels.exists():
+        shutil.copyfile(labels, folder / labels.name)
     (folder / CONFIG).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    inference.load_tokenizer(source.base_folder).save_pretrained(str(folder))
+    _tokenizer(source, source.base_folder).save_pretrained(str(folder))
     (folder / CARD).write_text(model_card(_facts(source)), encoding="utf-8")
+
+
+def _tokenizer(source: Source, folder: Path) -> Any:
+    """The tokenizer in `folder`, the base's own or its copy. Raises `ProblemError`."""
+    from tunedesk.engine.loading import load_tokenizer
+
+    return load_tokenizer(source.info.model_copy(update={"path": str(folder)}))
 
 
 def _facts(source: Source) -> CardFacts:
@@ -199,6 +210,7 @@ def _facts(source: Source) -> CardFacts:
         data_sha256=_data_sha256(source.run),
         versions=_versions(source.run),
         step=source.adapter.step,
+        labels=inference.read_labels(source.adapter.path),
     )
 
 
@@ -248,20 +260,24 @@ class _Checks:
 
 def _check(source: Source, folder: Path, channel: Channel) -> None:
     """Reopen what was written with plain transformers and peft and compare it with the run's adapter."""
+    from tunedesk.engine.loading import torch_device
+
     checks = _Checks(channel)
     channel.emit(Stage(text="Checking the adapter"))
     checks.report("Written", *_check_files(folder))
     checks.report("Same base", *_check_base(source))
     checks.report("Same weights", *_check_weights(source.adapter.path, folder))
-    checks.report("Tokenizer and chat template", *_check_tokenizer(source.base_folder, folder))
+    checks.report("Tokenizer and chat template", *_check_tokenizer(source, folder))
     checks.report("Licence and card", *_check_card(source, folder))
     channel.emit(Stage(text="Reopening it with transformers and peft"))
-    device = inference.choose_device(source.spec.training.device)
-    base = inference.load_base(source.base_folder, device, inference.choose_format(source.info, device))
+    device = torch_device(inference.pick_device(source.spec.training.device))
+    labels = inference.read_labels(folder)
+    base = inference.load_base(source.info, device, inference.choose_format(source.info, device), labels)
     model = inference.attach_adapter(base, folder)
     checks.report("Reopened by peft", *_check_reopened(model, folder))
     channel.emit(Stage(text="Comparing answers"))
-    checks.report("Same answers", *_check_answers(model, source, folder))
+    check = _check_labels if labels else _check_answers
+    checks.report("Same answers", *check(model, source, folder))
 
 
 def _check_files(folder: Path) -> tuple[bool, str]:
@@ -301,8 +317,8 @@ def _check_weights(ours: Path, theirs: Path) -> tuple[bool, str]:
     return True, f"All {len(left)} tensors are equal to the run's."
 
 
-def _check_tokenizer(base: Path, folder: Path) -> tuple[bool, str]:
-    ours, theirs = inference.load_tokenizer(base), inference.load_tokenizer(folder)
+def _check_tokenizer(source: Source, folder: Path) -> tuple[bool, str]:
+    ours, theirs = _tokenizer(source, source.base_folder), _tokenizer(source, folder)
     if ours.get_vocab() != theirs.get_vocab():
         return False, "The vocabularies differ."
     if ours.chat_template != theirs.chat_template:
@@ -344,7 +360,7 @@ def _check_reopened(model: Any, folder: Path) -> tuple[bool, str]:
 
 def _check_answers(model: Any, source: Source, folder: Path) -> tuple[bool, str]:
     """Greedy tokens and the scores of the next token, with the exported adapter and with the run's."""
-    tokenizer = inference.load_tokenizer(folder)
+    tokenizer = _tokenizer(source, folder)
     plain = source.spec.task.kind == "completion" or not tokenizer.chat_template
     stop = stop_tokens(tokenizer, model, plain)
     model.load_adapter(str(source.adapter.path), adapter_name="run")
@@ -377,6 +393,28 @@ def _check_answers(model: Any, source: Source, folder: Path) -> tuple[bool, str]
         worst == 0.0,
         f"{len(_PROMPTS)} greedy answers, {tokens} tokens: equal. Largest difference in scores: {worst:g}.",
     )
+
+
+def _check_labels(model: Any, source: Source, folder: Path) -> tuple[bool, str]:
+    """The scores of the labels of a few texts, with the exported adapter and with the run's."""
+    import torch
+
+    if inference.read_labels(folder) != inference.read_labels(source.adapter.path):
+        return False, "The labels have other names."
+    tokenizer = _tokenizer(source, folder)
+    model.load_adapter(str(source.adapter.path), adapter_name="run")
+    worst = 0.0
+    texts = (*_PROMPTS, _PROBE_TEXT)
+    for text in texts:
+        scores = []
+        for name in ("default", "run"):
+            model.set_adapter(name)
+            with torch.inference_mode():
+                scores.append(label_scores(model, tokenizer, text, source.info.context_length))
+        worst = max(worst, float((scores[0] - scores[1]).abs().max()))
+        if not math.isfinite(worst):
+            return False, f"The model's scores are not numbers for: {text}"
+    return worst == 0.0, f"{len(texts)} texts labelled. Largest difference in scores: {worst:g}."
 
 
 def _next_scores(model: Any, prompt: list[int]) -> Any:

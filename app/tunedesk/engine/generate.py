@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from tunedesk.core.events import Message, Sampling
+from tunedesk.core.events import LabelShare, Message, Sampling
 from tunedesk.core.problems import Problem, ProblemError
 
 Ended = Literal["stop_token", "length", "stopped"]
@@ -20,12 +20,16 @@ _PROBE = "\u00a7probe\u00a7"
 
 @dataclass(frozen=True)
 class Answer:
-    """A generated text. `token_ids` include the closing token; `seconds` include reading the prompt."""
+    """A generated text. `token_ids` include the closing token; `seconds` include reading the prompt.
+
+    A classifier's has the shares of its `labels`, the likeliest first.
+    """
 
     text: str
     token_ids: tuple[int, ...]
     seconds: float
     ended: Ended
+    labels: tuple[LabelShare, ...] = ()
 
 
 def encode_prompt(tokenizer: Any, messages: Sequence[Message], plain: bool) -> list[int]:

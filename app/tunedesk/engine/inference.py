@@ -1,8 +1,9 @@
-"""Load a model, with a run's adapter on it, the way plain transformers and peft load them."""
+"""A model that answers: where it is computed, how its weights are held, and a run's adapter on it."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import psutil
 
 from tunedesk.core.describe import ModelInfo
-from tunedesk.core.hardware import GIB, cpu_name
+from tunedesk.core.hardware import GIB, Device
 from tunedesk.core.problems import Problem, ProblemError
 from tunedesk.core.runs import RunFolder
 from tunedesk.engine.model_folder import read_header
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     import torch
 
 Format = Literal["stored", "bf16", "nf4"]
+
+LABELS_FILE = "labels.json"
+"""Beside a classifier's adapter: what its outputs are called."""
 
 _WORKSPACE = GIB // 4
 """Bytes that answering takes beside the weights: library workspaces and the cache of a few thousand tokens."""
@@ -56,6 +60,17 @@ def find_adapter(run: RunFolder) -> FoundAdapter:
     )
 
 
+def read_labels(folder: Path) -> tuple[str, ...]:
+    """The labels of the classifier whose adapter is in `folder`, in the order of its outputs; of others none."""
+    try:
+        maps = json.loads((folder / LABELS_FILE).read_text(encoding="utf-8"))
+        return tuple(str(label) for label in maps["id2label"].values())
+    except FileNotFoundError:
+        return ()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ProblemError(_not_loaded("The names of the labels cannot be read.", folder, error)) from error
+
+
 def is_adapter(folder: Path) -> bool:
     """Whether `folder` holds a whole adapter in PEFT's format."""
     try:
@@ -65,23 +80,14 @@ def is_adapter(folder: Path) -> bool:
         return False
 
 
-def choose_device(wanted: str = "auto") -> torch.device:
-    """Where answers are computed: `wanted` if it is there, else the GPU with most free memory, else the CPU."""
-    import torch
+def pick_device(wanted: str) -> Device:
+    """Where answers are computed: where the run was, if this computer has that, else the best there is."""
+    from tunedesk.engine import loading
 
-    if wanted != "cpu" and torch.cuda.is_available():
-        free = [torch.cuda.mem_get_info(index)[0] for index in range(torch.cuda.device_count())]
-        return torch.device("cuda", free.index(max(free)))
-    if wanted != "cpu" and torch.backends.mps.is_available():
-        return torch.device("mps")
-    return torch.device("cpu")
-
-
-def device_name(device: torch.device) -> str:
-    """The device's name as people know it."""
-    import torch
-
-    return torch.cuda.get_device_name(device).removeprefix("NVIDIA ") if device.type == "cuda" else cpu_name()
+    try:
+        return loading.pick_device(wanted)
+    except ProblemError:
+        return loading.pick_device("auto")
 
 
 def choose_format(info: ModelInfo, device: torch.device) -> Format:
@@ -116,41 +122,16 @@ def free_memory(device: torch.device) -> int:
     return int(psutil.virtual_memory().available)
 
 
-def load_tokenizer(folder: Path) -> Any:
-    """The tokenizer in `folder`. Raises `ProblemError`."""
-    from transformers import AutoTokenizer
+def load_base(info: ModelInfo, device: torch.device, storage: Format, labels: Sequence[str] = ()) -> Any:
+    """The causal language model in the folder of `info`, in evaluation mode. Raises `ProblemError` as training does.
 
-    try:
-        return AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
-        raise ProblemError(_not_loaded("The tokenizer cannot be loaded.", folder, error)) from error
-
-
-def load_base(folder: Path, device: torch.device, storage: Format = "stored") -> Any:
-    """The causal language model in `folder`, in evaluation mode. Raises `ProblemError`.
-
-    With ``stored`` this is what `AutoModelForCausalLM.from_pretrained(folder)` gives: the checkpoint's own dtype.
+    With ``stored`` this is what `AutoModelForCausalLM.from_pretrained` gives: the checkpoint's own dtype. With `labels`
+    it is a classifier, whose head only means something once an adapter has brought it.
     """
-    import torch
-    from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM
-    from transformers.utils import logging
+    from tunedesk.engine import loading
 
-    from tunedesk.engine.loading import nf4
-
-    logging.disable_progress_bar()
-    options: dict[str, Any] = {"dtype": "auto" if storage == "stored" else torch.bfloat16}
-    if storage == "nf4":
-        options |= {"quantization_config": nf4(torch.bfloat16), "device_map": {"": device}}
-    try:
-        model = AutoModelForCausalLM.from_pretrained(str(folder), local_files_only=True, **options)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, SafetensorError) as error:
-        raise ProblemError(_not_loaded("The model cannot be loaded.", folder, error)) from error
-    except RuntimeError as error:
-        if "memory" in str(error).lower():
-            raise
-        raise ProblemError(_not_loaded("The weights do not match config.json.", folder, error)) from error
-    return (model if storage == "nf4" else model.to(device)).eval()
+    precision: Literal["stored", "bf16"] = "stored" if storage == "stored" else "bf16"
+    return loading.load_base(info, precision, device, quantised=storage == "nf4", for_training=False, labels=labels)
 
 
 def attach_adapter(model: Any, folder: Path) -> Any:

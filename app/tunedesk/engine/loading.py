@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import (
     AutoModelForCausalLM,
@@ -32,7 +33,7 @@ def load_tokenizer(info: ModelInfo) -> PreTrainedTokenizerBase:
     """The tokenizer in the model's folder. Raises `ProblemError`."""
     try:
         tokenizer = AutoTokenizer.from_pretrained(local_path(info), trust_remote_code=False)
-    except (OSError, ValueError, KeyError, TypeError, ImportError, json.JSONDecodeError) as error:
+    except _UNREADABLE as error:
         raise ProblemError(
             Problem(
                 code="model.tokenizer",
@@ -59,6 +60,12 @@ def local_path(info: ModelInfo) -> str:
 
 
 _NEW = "_tunedesk_new_parts"
+
+_UNREADABLE = (
+    OSError, ValueError, KeyError, TypeError, AttributeError, AssertionError, ImportError, SafetensorError,
+    StrictDataclassError,
+)  # fmt: skip
+"""What transformers raises for a folder whose files do not make sense."""
 
 HEADS = ("classifier", "pre_classifier", "score", "lm_head")
 """Names of output layers in transformers. They are small, and a classifier's are trained: never packed."""
@@ -168,7 +175,7 @@ def load_base(
     model: PreTrainedModel
     try:
         model, found = kind.from_pretrained(local_path(info), output_loading_info=True, **options)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, SafetensorError) as error:
+    except _UNREADABLE as error:
         raise ProblemError(
             Problem(
                 code="model.load",
@@ -178,6 +185,7 @@ def load_base(
                 fix="The folder needs config.json and whole *.safetensors files of a model that writes text.",
             )
         ) from error
+    found["mismatched_keys"] = [*found["mismatched_keys"], *_misshapen(model)]  # transformers passes over packed ones
     new = _new_parts(model, found["missing_keys"]) if labels else []
     raise_if_any(_gaps(info, found, new))
     setattr(model, _NEW, new)
@@ -203,6 +211,16 @@ def _new_parts(model: PreTrainedModel, missing: Iterable[str]) -> list[str]:
     ]
     pooler = f"{base}.pooler"
     return [*heads, pooler] if any(name.startswith(f"{pooler}.") for name in missing) else heads
+
+
+def _misshapen(model: PreTrainedModel) -> list[str]:
+    """Packed weights of another shape than their layer."""
+    return [
+        f"{name}.weight"
+        for name, module in model.named_modules()
+        if (state := getattr(getattr(module, "weight", None), "quant_state", None)) is not None
+        and tuple(state.shape) != (module.out_features, module.in_features)
+    ]
 
 
 def _gaps(info: ModelInfo, found: dict[str, Any], new: Sequence[str]) -> list[Problem]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Literal
 
 from transformers import PreTrainedTokenizerBase
@@ -16,6 +18,7 @@ from tunedesk.core.spec import DataSection
 from tunedesk.engine.label_rows import LabelRenderer
 from tunedesk.engine.render import Renderer, TokenRow, all_cut, cut_rows, token_stats
 from tunedesk.engine.rows import Dataset, Row, Tick, name_rows, read_dataset, split_rows
+from tunedesk.engine.token_cache import cached, key_of
 
 Rendering = Renderer | LabelRenderer
 
@@ -91,34 +94,31 @@ def renderer_of(material: Material, tokenizer: PreTrainedTokenizerBase, model: M
     return Renderer(tokenizer, material.task, model.name)
 
 
-def tokenise(material: Material, renderer: Rendering, tick: Tick | None = None) -> Tokens:
-    """Both sides in tokens. Raises `ProblemError` for rows that the chat template cannot take."""
-    data = material.data
-    other = material.validation or data
-    try:
-        train = renderer.render(material.train, data.path, data.unit, tick)
-    except ProblemError as error:
-        raise ProblemError(_with_held(error.problems, material, renderer)) from error
-    return Tokens(train, renderer.render(material.held, other.path, other.unit))
+def tokenise(
+    material: Material, renderer: Rendering, tick: Tick | None = None, model: ModelInfo | None = None
+) -> Tokens:
+    """Both sides in tokens, kept for the next time where the `model` whose tokenizer it is, is given.
 
-
-def _with_held(problems: tuple[Problem, ...], material: Material, renderer: Rendering) -> tuple[Problem, ...]:
-    """`problems` of the rows to train on, with the same said of all rows where some are held out.
-
-    Those of one file are named together, as the person sees them.
+    Raises `ProblemError` for rows that the chat template cannot take, with those of both files.
     """
-    if material.validation:
+    problems: list[Problem] = []
+    files: list[list[TokenRow]] = []
+    for data in (material.data, material.validation):
+        if data is None:
+            continue
+        make = partial(renderer.render, data.rows, data.path, data.unit, tick)
         try:
-            renderer.render(material.held, material.validation.path, material.validation.unit)
+            if model is None or model.path is None:
+                files.append(make())
+            else:
+                files.append(cached(key_of(data.rows, Path(model.path), material.task, material.data.labels), make))
         except ProblemError as error:
-            return (*problems, *error.problems)
-        return problems
-    try:
-        rows = sorted([*material.train, *material.held], key=lambda row: row.number)
-        renderer.render(rows, material.data.path, material.data.unit)
-    except ProblemError as error:
-        return error.problems
-    return problems
+            problems += error.problems
+    raise_if_any(problems)
+    if material.validation is not None:
+        return Tokens(*files)
+    rows = {row.number: row for row in files[0]}
+    return Tokens([rows[row.number] for row in material.train], [rows[row.number] for row in material.held])
 
 
 def length_limit(asked: int | Literal["auto"] | None, info: ModelInfo) -> int:

@@ -30,7 +30,7 @@ def make_plan_job(job: MakePlan, channel: Channel) -> Literal["completed", "stop
     channel.emit(ModelDescribed(info=info))
     channel.emit(Stage(text="Reading the rows"))
     material = gather(spec.data, spec.task.kind, spec.training.seed, ticker(channel))
-    tokens = tokenise(material, renderer_of(material, load_tokenizer(info), info), ticker(channel))
+    tokens = tokenise(material, renderer_of(material, load_tokenizer(info), info), ticker(channel), info)
     data = describe(material, tokens, length_limit(spec.training.max_length, info))
     channel.emit(DataDescribed(info=data))
     channel.emit(PlanMade(plan=make_plan(spec, info, data, device)))

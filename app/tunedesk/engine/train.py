@@ -6,6 +6,7 @@ import json
 import math
 import random
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,9 +35,10 @@ from tunedesk.core.problems import Problem, ProblemError
 from tunedesk.core.runs import RunFolder, open_run, write_json
 from tunedesk.core.spec import RunSpec
 from tunedesk.engine import checkpoints, loading
+from tunedesk.engine.ahead import Ahead
 from tunedesk.engine.batches import Steps
 from tunedesk.engine.channel import Channel, Stopped
-from tunedesk.engine.checkpoints import LABELS_FILE, Progress, RandomState, after, write_labels
+from tunedesk.engine.checkpoints import Progress, RandomState, after
 from tunedesk.engine.describe_data import ticker
 from tunedesk.engine.fast.encoder import make_lean_classifier
 from tunedesk.engine.fast.flat_adamw import FlatAdamW
@@ -57,6 +59,11 @@ _SAVE_SECONDS = 300.0
 
 def train(job: Train, channel: Channel) -> Outcome:
     """Train the run in `job.run`, or go on with it. Raises `ProblemError`, and `Stopped` before the first step."""
+    with ExitStack() as ending:
+        return _train(job, channel, ending)
+
+
+def _train(job: Train, channel: Channel, ending: ExitStack) -> Outcome:
     run = open_run(Path(job.run))
     spec = run.spec()
     _check_state(run, job.resume)
@@ -78,7 +85,7 @@ def train(job: Train, channel: Channel) -> Outcome:
         check_same_data(run, material)
         spec = with_recorded(spec, recorded)
     channel.emit(Stage(text="Turning the rows into tokens"))
-    tokens = tokenise(material, renderer_of(material, tokenizer, info), ticker(channel))
+    tokens = tokenise(material, renderer_of(material, tokenizer, info), ticker(channel), info)
     loading.check_vocabulary(info, max(max(row.ids) for row in (*tokens.train, *tokens.held)))
     plan, data = _plan(spec, info, material, tokens, device)
     resolved = plan.resolved
@@ -128,6 +135,9 @@ def train(job: Train, channel: Channel) -> Outcome:
 
     per_step = resolved.micro_batch_size * resolved.gradient_accumulation_steps
     steps = Steps(train_rows, per_step, spec.training.seed, learner.objective.grouped)
+    ahead = ending.enter_context(
+        Ahead(lambda step: learner.objective.batches(steps.rows(step)), progress.step + 1, resolved.total_steps)
+    )
     checkpoints.restore_random(chance)
     saved_step, saved_at = progress.step, time.monotonic()
     losses: list[float] = []
@@ -136,7 +146,7 @@ def train(job: Train, channel: Channel) -> Outcome:
     for step in range(progress.step + 1, resolved.total_steps + 1):
         # One step: the losses of all its micro-batches, each trained token weighing the same.
         start = time.monotonic()
-        batches = learner.objective.batches(steps.rows(step))
+        batches = ahead.take(step)
         trained_tokens = sum(batch.trained for batch in batches)
         loss_sum = 0.0
         learner.optimiser.zero_grad(set_to_none=True)
@@ -227,7 +237,7 @@ def train(job: Train, channel: Channel) -> Outcome:
     # The end: what was learned is put in its place.
     if stopped and progress.step > saved_step:
         _save(run, learner, progress, chance, spec, channel)
-    kept = _keep(run, learner, progress, tokenizer, info, spec, labels, channel)
+    kept = _keep(run, learner, progress, tokenizer, info, spec, channel)
     if stopped:
         _say_stopped(progress, kept, say)
     outcome: Outcome = "stopped" if stopped else "completed"
@@ -453,7 +463,6 @@ def _keep(
     tokenizer: Any,
     info: ModelInfo,
     spec: RunSpec,
-    labels: tuple[str, ...],
     channel: Channel,
 ) -> int | None:
     """Write ``adapter/`` from the best checkpoint, or the last weights; gives their step, None before the first."""
@@ -468,8 +477,6 @@ def _keep(
     config["base_model_name_or_path"] = info.source if info.origin == "hub" else info.path
     config["revision"] = spec.model.revision
     files["adapter_config.json"] = (json.dumps(config, indent=2, sort_keys=True) + "\n").encode()
-    if labels:
-        files[LABELS_FILE] = write_labels(labels)
     size = checkpoints.save_adapter(run, files, tokenizer)
     channel.emit(AdapterSaved(path=str(run.adapter), bytes=size, step=step))
     return step
