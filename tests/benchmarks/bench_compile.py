@@ -8,6 +8,15 @@ layers and attention add to gradients on the way back, which a graph cannot hold
 are the norms, activations, rotary positions and residuals between them. `starter` (SmolLM2-135M) has its fused layers
 switched off for this and is shown with them, too; `gpt2` has random weights in GPT-2's shape (12 layers x 768), whose
 layers are never fused.
+
+On two cores of an Intel Xeon with AMX, packs of 1,380 tokens, medians of 10 steps:
+
+    starter   fused 0.86 s, plain 1.42 s, compiled 1.11 s a step; compiling 54 s pays after 177 steps
+    gpt2      plain 0.79 s, compiled 0.67 s a step; compiling 42 s pays after 354 steps
+
+Fused layers are faster than compiled ones and cost nothing. For other families compiling pays in runs of more than some
+hundred steps, where there is a C++ compiler; and it rounds otherwise, so that a resumed run would have to choose the
+same again. It is not done on a processor.
 """
 
 from __future__ import annotations
@@ -73,7 +82,7 @@ def compare(name: str, count: int) -> None:
     print(f"{name}: {tokens:.0f} tokens a step; compiled, losses are {apart[0]:.4f} apart, gradients {apart[1]:.4f}")
     for kind, value in median.items():
         print(f"  {kind:<9} {value:7.3f} s a step ({min(seconds[kind]):.3f} to {max(seconds[kind]):.3f})")
-    after = f"pays after {cost / saved:,.0f} steps" if saved > 0 else "never pays"
+    after = "never pays" if saved <= 0 else f"pays after {cost / saved:,.0f} steps" if cost > 0 else "too noisy to say"
     print(f"  compiling {cost:7.1f} s, saves {saved:+.3f} s a step ({saved / median['plain']:+.1%}): {after}")
 
 
@@ -113,7 +122,9 @@ def learner(name: str, kind: str) -> Learner:
         base = loading.load_base(info, "bf16", torch.device("cpu"))
     else:
         torch.manual_seed(0)
-        config = GPT2Config(vocab_size=VOCABULARY, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0)
+        config = GPT2Config(
+            vocab_size=VOCABULARY, bos_token_id=0, eos_token_id=0, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0
+        )
         base = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
         base.requires_grad_(False)
     return Learner(attach(base, MethodSection(rank=8), 16.0, False, 0), kind)

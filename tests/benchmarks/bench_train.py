@@ -4,10 +4,11 @@
     .venv/bin/python -m tests.benchmarks.bench_train --trl /tmp/trl [--steps 20] [--repeat 2] [--only fast,trl]
 
 TRL is used here alone and is no dependency. Every contestant is a process of its own that tunes SmolLM2-135M with LoRA
-r=8 on all linear layers, 8 conversations a step, on the same training rows; the first step is not counted. Held-out
-loss is of what the assistant says, by one judge for all. `trl` has TRL's defaults; `trl-bf16` weights in bf16, no
-checkpointing, like lengths together; `trl-packed` that with rows packed to 1,024 tokens (conversations counted by
-their tokens).
+r=8 on all linear layers, 8 conversations a step, on the same steps x 8 conversations (the packed one in as many steps
+as its packs are); the first step is not counted. Held-out loss is of what the assistant says, by one judge for all.
+`trl` has TRL's defaults, which teach every token; `trl-said` teaches what the assistant says, as TuneDesk does;
+`trl-bf16` has that with weights in bf16, no checkpointing and like lengths together; `trl-packed` with rows packed to
+1,024 tokens instead (conversations counted by their tokens).
 """
 
 from __future__ import annotations
@@ -25,8 +26,16 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-CONTESTANTS = ("fast", "qlora", "reference", "plain", "trl", "trl-bf16", "trl-packed")
+CONTESTANTS = ("fast", "qlora", "reference", "plain", "trl", "trl-said", "trl-bf16", "trl-packed")
 RATE = 1e-3
+MARKED = (
+    "{% for message in messages %}{% if loop.first and message.role != 'system' %}"
+    "{{ '<|im_start|>system\\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\\n' }}"
+    "{% endif %}{{ '<|im_start|>' + message.role + '\\n' }}{% if message.role == 'assistant' %}"
+    "{% generation %}{{ message.content + '<|im_end|>' }}{% endgeneration %}{{ '\\n' }}"
+    "{% else %}{{ message.content + '<|im_end|>\\n' }}{% endif %}{% endfor %}"
+)
+"""The model's own template, with marks around what the assistant says."""
 
 
 def main() -> None:
@@ -242,22 +251,27 @@ def trl(name: str, asked: argparse.Namespace) -> dict[str, float]:
     from trl import SFTConfig, SFTTrainer
 
     from tunedesk.engine import loading
+    from tunedesk.engine.batches import Steps
 
     info, tokenizer, material, _ = rows(asked.data)
-    numbers = {row.number for row in material.train}
-    from tunedesk.core.paths import starter_data
-
-    path = starter_data(asked.data.removeprefix("starter:")) if asked.data.startswith("starter:") else Path(asked.data)
-    talks = [json.loads(text) for text in path.read_text(encoding="utf-8").splitlines()]
-    train = [{"messages": talk["messages"]} for number, talk in enumerate(talks, 1) if number in numbers]
-    assert len(train) == len(numbers)
+    seen_rows = Steps(material.train, 8, 0)
+    train = [
+        {"messages": [{"role": turn.role, "content": turn.content} for turn in row.turns]}
+        for step in range(1, asked.steps + 1)
+        for row in seen_rows.rows(step)
+    ]
     options: dict[str, Any] = {}
     model: Any = info.path
     if name != "trl":
+        tokenizer.chat_template = MARKED
+        options = {"assistant_only_loss": True}
+    if name in ("trl-bf16", "trl-packed"):
         model = loading.load_base(info, "bf16", torch.device("cpu"))
-        options = {"gradient_checkpointing": False, "bf16": True, "train_sampling_strategy": "group_by_length"}
+        options |= {"gradient_checkpointing": False, "bf16": True}
+    if name == "trl-bf16":
+        options["train_sampling_strategy"] = "group_by_length"
     if name == "trl-packed":
-        options = {"gradient_checkpointing": False, "bf16": True, "packing": True, "max_length": 1024}
+        options |= {"packing": True, "max_length": 1024}
     times = [time.perf_counter()]
 
     class Clock(TrainerCallback):  # type: ignore[misc]
@@ -265,7 +279,7 @@ def trl(name: str, asked: argparse.Namespace) -> dict[str, float]:
             times.append(time.perf_counter())
 
     config = SFTConfig(
-        output_dir=str(asked.out / "trl"), max_steps=asked.steps, logging_steps=1, report_to=[], save_strategy="no",
+        output_dir=str(asked.out / "trl"), num_train_epochs=1, logging_steps=1, report_to=[], save_strategy="no",
         use_cpu=True, seed=0, learning_rate=RATE, lr_scheduler_type="cosine",
         per_device_train_batch_size=1 if name == "trl-packed" else 8, **options,
     )  # fmt: skip

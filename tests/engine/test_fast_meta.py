@@ -19,7 +19,7 @@ from torch import nn
 from torch.nn.attention import varlen
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel, Qwen3Config
+from transformers import AutoModelForCausalLM, LlamaConfig, PretrainedConfig, PreTrainedModel, Qwen3Config
 from transformers.integrations.bitsandbytes import replace_with_bnb_linear
 
 from tests.engine.conftest import _sizes, configs
@@ -33,9 +33,9 @@ from tunedesk.engine.loading import nf4
 from tunedesk.engine.lora import attach, trainable
 
 META, CPU = torch.device("meta"), torch.device("cpu")
-FAMILIES = ["llama", "qwen2", "qwen3", "mistral", "gemma2", "gpt2"]
+FAMILIES = ["llama", "wide llama", "qwen2", "qwen3", "mistral", "gemma2", "gpt2"]
 TOKENS = 256
-FUSED = ["llama", "qwen2", "mistral"]
+FUSED = ["llama", "wide llama", "qwen2", "mistral"]
 
 
 class LiveBytes(TorchDispatchMode):
@@ -101,7 +101,11 @@ class Step:
 
 
 def config(family: str) -> PretrainedConfig:
-    return Qwen3Config(**_sizes(), head_dim=8) if family == "qwen3" else configs()[family]
+    if family == "qwen3":
+        return Qwen3Config(**_sizes(), head_dim=8)
+    if family == "wide llama":  # heads as wide as the tiles of attention.c take them
+        return LlamaConfig(**_sizes() | {"hidden_size": 128, "intermediate_size": 256})
+    return configs()[family]
 
 
 def tuned(family: str, device: torch.device, checkpointing: bool, packed: bool) -> PeftModel:
@@ -149,7 +153,7 @@ def test_that_a_traced_step_has_the_peak_of_a_real_one(family: str, kind: str, c
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
-@pytest.mark.parametrize("family", ["llama", "gemma2"])
+@pytest.mark.parametrize("family", ["llama", "wide llama", "gemma2"])
 def test_that_a_traced_step_with_packed_weights_has_the_peak_of_a_real_one(
     family: str, kind: str, checkpointing: bool
 ) -> None:

@@ -358,7 +358,7 @@ def _resolve(spec: RunSpec, model: ModelInfo, data: DataInfo | None, device: Dev
     rate = training.learning_rate
     alpha = spec.method.alpha
     return Resolved(
-        learning_rate=default_learning_rate(model.parameters) if rate == "auto" else rate,
+        learning_rate=default_learning_rate(spec.method.name, model.parameters) if rate == "auto" else rate,
         alpha=2.0 * spec.method.rank if alpha == "auto" else alpha,
         micro_batch_size=shape.micro_batch_size,
         gradient_accumulation_steps=accumulation,

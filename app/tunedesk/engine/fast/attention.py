@@ -1,21 +1,21 @@
 """Attention within each segment of a pack, causal, on any device.
 
-On CUDA torch's variable-length flash attention does it. Elsewhere each segment is two batched matrix products around
-one softmax, the query heads that share a key head stacked into one product, nothing kept but the logarithms of the
-sums; on short segments that is three times as fast as the processor's flash attention, whose way back is slow.
+On CUDA torch's variable-length flash attention does it, on a processor with AMX tiles attention.c. Elsewhere each
+segment is two batched matrix products around one softmax, the query heads that share a key head stacked into one
+product, nothing kept but the logarithms of the sums; on short segments that is three times as fast as the processor's
+flash attention, whose way back is slow.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from tunedesk.engine.fast import kernels
-from tunedesk.engine.fast.packing import Pack, Slots
+from tunedesk.engine.fast import kernels, products
+from tunedesk.engine.fast.packing import Heads, Pack, Slots
 
 NAME = "tunedesk_segments"
 """What transformers knows `attend` by."""
@@ -25,22 +25,48 @@ _BLOCK = 512
 
 _ALIGN = 32
 
+_NARROW = (torch.float16, torch.bfloat16)
+"""Number formats that flash attention takes."""
 
-@dataclass(frozen=True)
-class Heads:
-    """`queries` heads share `keys` heads of keys and values, all of one `width` D.
+_WIDEST = 192
+"""Heads that flash attention takes on every device since Ampere; wider ones need the large ones' shared memory."""
 
-    Scores count times `scale`; a query sees `window` keys, itself included (0: all before it).
+
+Turn = tuple[Tensor, Tensor]
+"""Cosine and sine of each token's position (RoPE), each fp32 (M, D / 2)."""
+
+Kept = tuple[Tensor, ...]
+
+
+def forward(qkv: Tensor, turn: Turn | None, slots: Slots, heads: Heads, out: Tensor) -> Kept:
+    """Rows qkv (M, (Q + 2 K) D), to be turned, to `out` (M, Q D), whose rows may lie apart.
+
+    Gives what `backward` needs: on tiles qkv and the logarithms of the sums, otherwise q, k, v in slots and those.
     """
+    if on_tiles(qkv, heads):
+        return qkv, kernels.attend(qkv, turn, slots, heads, out)
+    q, k, v = kernels.split_heads(qkv, turn, slots, heads.queries, heads.keys)
+    attended, sums = in_slots(q, k, v, slots, heads)
+    kernels.scatter_heads(attended, out, slots, heads.queries)
+    return q, k, v, sums
 
-    queries: int
-    keys: int
-    width: int
-    scale: float
-    window: int = 0
+
+def backward(grad: Tensor, out: Tensor, kept: Kept, turn: Turn | None, slots: Slots, heads: Heads) -> Tensor:
+    """The gradient of qkv from that of `out`, both (M, Q D), rows may lie apart."""
+    if len(kept) == 2:
+        return kernels.attend_backward(grad, out, kept, turn, slots, heads)
+    q, k, v, sums = kept
+    d_out, dots = kernels.gather_heads(grad, out, slots, heads.queries)
+    parts = in_slots_backward(d_out, dots, q, k, v, sums, slots, heads)
+    return kernels.join_heads(*parts, turn, slots, grad.shape[0], (heads.queries, heads.keys))
 
 
-def forward(q: Tensor, k: Tensor, v: Tensor, slots: Slots, heads: Heads) -> tuple[Tensor, Tensor]:
+def on_tiles(qkv: Tensor, heads: Heads) -> bool:
+    """Whether attention.c can do it."""
+    return heads.width % _ALIGN == 0 and products.on_tiles(qkv, heads.width, heads.width)
+
+
+def in_slots(q: Tensor, k: Tensor, v: Tensor, slots: Slots, heads: Heads) -> tuple[Tensor, Tensor]:
     """Flat q, k, v in slots to (flat output in slots, log of the sums, fp32 by segment, head and place)."""
     out = torch.empty_like(q)
     sums = q.new_empty(slots.count * heads.queries, dtype=torch.float32)
@@ -56,7 +82,7 @@ def forward(q: Tensor, k: Tensor, v: Tensor, slots: Slots, heads: Heads) -> tupl
     return out, sums
 
 
-def backward(
+def in_slots_backward(
     grad: Tensor, dots: Tensor, q: Tensor, k: Tensor, v: Tensor, sums: Tensor, slots: Slots, heads: Heads
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of flat q, k, v in slots. `dots` is each output's dot product with its gradient, ordered as `sums`."""
@@ -111,25 +137,19 @@ class SegmentAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, slots: Slots, heads: Heads) -> Tensor:
         rows = torch.cat([part.reshape(part.shape[0], -1) for part in (q, k, v)], 1)
-        flat = kernels.split_heads(rows, None, slots, heads.queries, heads.keys)
-        result, sums = forward(*flat, slots, heads)
         out = rows.new_empty(q.shape[0], heads.queries * heads.width)
-        kernels.scatter_heads(result, out, slots, heads.queries)
-        ctx.save_for_backward(*flat, sums, out)
+        ctx.save_for_backward(out, *forward(rows, None, slots, heads, out))
         ctx.about = slots, heads
         return out.view(q.shape)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        q, k, v, sums, out = ctx.saved_tensors
+        out, *kept = ctx.saved_tensors
         slots, heads = ctx.about
-        count = out.shape[0]
-        d_out, dots = kernels.gather_heads(grad.reshape(out.shape), out, slots, heads.queries)
-        parts = backward(d_out, dots, q, k, v, sums, slots, heads)
-        rows = kernels.join_heads(*parts, None, slots, count, (heads.queries, heads.keys))
+        rows = backward(grad.reshape(out.shape).contiguous(), out, tuple(kept), None, slots, heads)
         sizes = [heads.queries * heads.width, heads.keys * heads.width, heads.keys * heads.width]
         d_q, d_k, d_v = torch.split(rows, sizes, 1)
-        return *(part.reshape(count, -1, heads.width) for part in (d_q, d_k, d_v)), None, None
+        return *(part.reshape(out.shape[0], -1, heads.width) for part in (d_q, d_k, d_v)), None, None
 
 
 def attend(
@@ -144,11 +164,13 @@ def attend(
     softcap: float | None = None,
     s_aux: Tensor | None = None,
     segments: Pack | None = None,
+    varlen: bool = False,
     **_: Any,
 ) -> tuple[Tensor, None]:
     """For transformers' attention interface: query (1, Q, T, D), key and value (1, K, T, D) to (1, T, Q, D).
 
-    `s_aux` are attention sinks, one a head (gpt-oss); `softcap` caps the scores softly (Gemma 2).
+    `s_aux` are attention sinks, one a head (gpt-oss); `softcap` caps the scores softly (Gemma 2); `varlen` asks for
+    torch's variable-length attention where it can take the heads.
     """
     if segments is None or attention_mask is not None:
         raise ValueError("The model does not hand the pack on to its attention.")
@@ -157,7 +179,7 @@ def attend(
     window = sliding_window or 0
     if softcap or s_aux is not None or dropout or q.shape[-1] != v.shape[-1]:
         out = _plain(q, k, v, segments, scale, window, softcap or 0.0, s_aux, dropout)
-    elif query.is_cuda and q.dtype in (torch.float16, torch.bfloat16):
+    elif varlen and q.dtype in _NARROW and q.shape[-1] <= _WIDEST and q.shape[-1] % 8 == 0:
         out = _flash(q, k, v, segments, scale, window)
     else:
         heads = Heads(q.shape[1], k.shape[1], q.shape[2], scale, window)
@@ -182,9 +204,8 @@ def _plain(
 ) -> Tensor:  # fmt: skip
     """Segment by segment in plain torch, for what the kernels leave out."""
     group = q.shape[1] // k.shape[1]
-    starts = pack.starts.tolist()
     parts = []
-    for start, end in pairwise(starts):
+    for start, end in pairwise(accumulate(pack.lengths, initial=0)):
         query, key, value = (part[start:end].transpose(0, 1) for part in (q, k, v))
         key, value = key.repeat_interleave(group, 0), value.repeat_interleave(group, 0)
         scores = (query @ key.transpose(1, 2)).float() * scale

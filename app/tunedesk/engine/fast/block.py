@@ -2,7 +2,7 @@
 
 Llama, Mistral and Qwen2 share it: RMS norm, attention with rotary positions and grouped keys, RMS norm, SwiGLU. What
 lies between two matrix products is one pass over memory. Kept for the way back are the two residuals, q, k, v, the
-attention's output and the two halves of the feed-forward; norms and the activation are formed again.
+attention's output and the two halves of the feed-forward; the activation is formed again, the norms need not be.
 """
 
 from __future__ import annotations
@@ -13,14 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from tunedesk.engine.fast import attention, kernels
-from tunedesk.engine.fast.attention import Heads
 from tunedesk.engine.fast.lean_linear import Group, Scratch, lean
-from tunedesk.engine.fast.packing import Slots
+from tunedesk.engine.fast.packing import Heads, Slots
 
 KINDS = {"LlamaDecoderLayer", "MistralDecoderLayer", "Qwen2DecoderLayer"}
 """Layers of transformers that compute just this."""
-
-Turn = tuple[Tensor, Tensor]
 
 
 class Block:
@@ -43,63 +40,51 @@ class Block:
     def learns(self) -> bool:
         return any(group.learns for group in self.groups)
 
+    def norm_weight(self, which: int) -> Tensor:
+        weight: Tensor = self.norms[which].weight
+        return weight.detach()
+
     def norm(self, which: int, x: Tensor, add: Tensor | None, out: Tensor) -> tuple[Tensor, Tensor]:
         """`kernels.norm` with the weight of the first or second norm."""
         module: Any = self.norms[which]
-        return kernels.norm(x, add, module.weight.detach(), out, module.variance_epsilon)
-
-    def norm_again(self, which: int, x: Tensor) -> Tensor:
-        """The output of the norm, formed again."""
-        out = torch.empty_like(x)
-        self.norm(which, x, None, out)
-        return out
+        return kernels.norm(x, add, self.norm_weight(which), out, module.variance_epsilon)
 
     def norm_backward(self, which: int, grad: Tensor, x: Tensor, rstd: Tensor, add: Tensor) -> Tensor:
-        module: Any = self.norms[which]
-        return kernels.norm_backward(grad, x, module.weight.detach(), rstd, add)
+        return kernels.norm_backward(grad, x, self.norm_weight(which), rstd, add)
 
-    def forward(self, h: Tensor, turn: Turn, slots: Slots) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def forward(self, h: Tensor, turn: attention.Turn, slots: Slots) -> tuple[Tensor, tuple[Tensor, ...]]:
         """h (M, H) to (the layer's output (M, H), what `backward` needs)."""
         count = h.shape[0]
         x = self.qkv.room(count)
         _, rstd_1 = self.norm(0, h, None, x[:, : self.qkv.inputs])
         inner_1, qkv = self.qkv.forward(x)
-        q, k, v = kernels.split_heads(qkv, turn, slots, self.heads.queries, self.heads.keys)
-        attended, sums = attention.forward(q, k, v, slots, self.heads)
         o = self.out.room(count)
-        kernels.scatter_heads(attended, o[:, : self.out.inputs], slots, self.heads.queries)
+        attended = attention.forward(qkv, turn, slots, self.heads, o[:, : self.out.inputs])
         inner_2, y = self.out.forward(o)
         x = self.gate_up.room(count)
         middle, rstd_2 = self.norm(1, h, y, x[:, : self.gate_up.inputs])
-        inner_3, both = self.gate_up.forward(x)
-        x = self.down.room(count)
-        kernels.swiglu(both, x[:, : self.down.inputs])
-        inner_4, z = self.down.forward(x)
-        kept = (rstd_1, inner_1, q, k, v, sums, o, inner_2, middle, rstd_2, inner_3, both, inner_4)
+        active = self.down.room(count)
+        inner_3, both = self.gate_up.forward(x, active[:, : self.down.inputs])
+        inner_4, z = self.down.forward(active)
+        kept = (rstd_1, inner_1, o, inner_2, middle, rstd_2, inner_3, both, inner_4, *attended)
         return z.add_(middle), kept
 
     def backward(
-        self, grad: Tensor, h: Tensor, kept: tuple[Tensor, ...], turn: Turn, slots: Slots, wanted: bool
+        self, grad: Tensor, h: Tensor, kept: tuple[Tensor, ...], turn: attention.Turn, slots: Slots, wanted: bool
     ) -> Tensor | None:
         """The gradient of h, if `wanted`, from that of the output, both (M, H). Adapters get theirs on the way."""
-        rstd_1, inner_1, q, k, v, sums, o, inner_2, middle, rstd_2, inner_3, both, inner_4 = kept
-        count = h.shape[0]
-        d_x, d_inner = self.down.into(grad)
-        x = grad.new_empty(count, self.down.inputs)
-        kernels.swiglu_backward(both, d_x, x)
+        rstd_1, inner_1, o, inner_2, middle, rstd_2, inner_3, both, inner_4, *attended = kept
+        d_both, d_inner, x = self.down.into_swiglu(grad, both)
         self.down.learn(grad, d_inner, x, inner_4)
-        d_x, d_inner = self.gate_up.into(both)
-        self.gate_up.learn(both, d_inner, self.norm_again(1, middle), inner_3)
+        d_x, d_inner = self.gate_up.into(d_both)
+        self.gate_up.learn(d_both, d_inner, middle, inner_3, (rstd_2, self.norm_weight(1)))
         d_middle = self.norm_backward(1, d_x, middle, rstd_2, grad)
         d_x, d_inner = self.out.into(d_middle)
         o = o[:, : self.out.inputs]
         self.out.learn(d_middle, d_inner, o, inner_2)
-        d_attended, dots = kernels.gather_heads(d_x, o, slots, self.heads.queries)
-        d_q, d_k, d_v = attention.backward(d_attended, dots, q, k, v, sums, slots, self.heads)
-        d_qkv = kernels.join_heads(d_q, d_k, d_v, turn, slots, count, (self.heads.queries, self.heads.keys))
+        d_qkv = attention.backward(d_x, o, tuple(attended), turn, slots, self.heads)
         d_x, d_inner = self.qkv.into(d_qkv, wanted)
-        if self.qkv.learns:
-            self.qkv.learn(d_qkv, d_inner, self.norm_again(0, h), inner_1)
+        self.qkv.learn(d_qkv, d_inner, h, inner_1, (rstd_1, self.norm_weight(0)))
         return self.norm_backward(0, d_x, h, rstd_1, d_middle) if wanted else None
 
 
@@ -139,7 +124,7 @@ class BlockFunction(torch.autograd.Function):
         h: Tensor,
         anchor: Tensor,  # noqa: ARG004 (see above)
         block: Block,
-        turn: Turn,
+        turn: attention.Turn,
         slots: Slots,
         again: bool,
     ) -> Tensor:

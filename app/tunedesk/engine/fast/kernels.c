@@ -1,5 +1,5 @@
 /* The loops between the matrix products of a training step, each one pass over memory. Built by native.py with the C
-   compiler that is there; eager.py does the same in plain torch. The file includes itself once per number format:
+   compiler that is there; kernels.py does the same in plain torch. The file includes itself once per number format:
    T is the type in memory, LD and ST convert to and from float. All arithmetic is in float.
 
    Names: M rows (tokens), H width of the residual, I width of the feed-forward, D width of a head.
@@ -7,6 +7,9 @@
 
 #ifndef T
 
+#ifdef __AVX512BW__
+#include <immintrin.h>
+#endif
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
@@ -51,6 +54,28 @@ static const float NF4[16] = {
     -1.0f, -0.6961928009986877f, -0.5250730514526367f, -0.39491748809814453f, -0.28444138169288635f,
     -0.18477343022823334f, -0.09105003625154495f, 0.0f, 0.07958029955625534f, 0.16093020141124725f,
     0.24611230194568634f, 0.33791524171829224f, 0.44070982933044434f, 0.5626170039176941f, 0.7229568362236023f, 1.0f};
+
+/* Looks up both halves of each byte, as many bytes as whole vectors hold; gives their number. */
+static inline int64_t spread_bf16(const uint8_t *from, int64_t bytes, const uint16_t table[16], uint16_t *to) {
+    int64_t i = 0;
+#ifdef __AVX512BW__
+    __m512i values = _mm512_broadcast_i64x4(_mm256_loadu_si256((const void *)table));
+    for (; i + 16 <= bytes; i += 16) {
+        __m512i wide = _mm512_cvtepu8_epi32(_mm_loadu_si128((const void *)(from + i)));
+        __m512i low = _mm512_slli_epi32(_mm512_and_si512(wide, _mm512_set1_epi32(15)), 16);
+        __m512i places = _mm512_or_si512(_mm512_srli_epi32(wide, 4), low);
+        _mm512_storeu_si512(to + 2 * i, _mm512_permutexvar_epi16(places, values));
+    }
+#else
+    (void)from, (void)bytes, (void)table, (void)to;
+#endif
+    return i;
+}
+
+static inline int64_t spread_f32(const uint8_t *from, int64_t bytes, const float table[16], float *to) {
+    (void)from, (void)bytes, (void)table, (void)to;
+    return 0;
+}
 
 /* The whole vectors around a span of a row of L: loops over them need no slow last part. */
 #define WHOLE_DOWN(from) ((from) & ~(int64_t)31)
@@ -326,7 +351,7 @@ void NAME(unpack_nf4)(const uint8_t *packed, const uint8_t *quantised, const flo
             end = end < K ? end : K;
             const uint8_t *from = packed + flat / 2;
             T *to = out + n * stride + j;
-            for (int64_t i = 0; i < (end - j) / 2; i++) {
+            for (int64_t i = NAME(spread)(from, (end - j) / 2, table, to); i < (end - j) / 2; i++) {
                 to[2 * i] = table[from[i] >> 4];
                 to[2 * i + 1] = table[from[i] & 15];
             }

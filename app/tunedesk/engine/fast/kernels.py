@@ -14,7 +14,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from tunedesk.engine.fast import native
-from tunedesk.engine.fast.packing import Slots
+from tunedesk.engine.fast.native import address as _at
+from tunedesk.engine.fast.native import real as _f
+from tunedesk.engine.fast.native import whole as _n
+from tunedesk.engine.fast.packing import Heads, Slots
 
 
 def norm(
@@ -169,6 +172,34 @@ def softmax_backward(
     grad.copy_(torch.where(seen, share * (grad.float() - dots[..., None]) * scale, 0.0))
 
 
+def attend(qkv: Tensor, turn: tuple[Tensor, Tensor] | None, slots: Slots, heads: Heads, out: Tensor) -> Tensor:
+    """On tiles: causal attention within segments of rows qkv (M, (Q + 2 K) D) to rows of `out` (M, Q D).
+
+    Gives the logarithms of the sums, fp32 (M, Q).
+    """
+    sums = qkv.new_empty(qkv.shape[0], heads.queries, dtype=torch.float32)
+    _tiles("attend", qkv)(_at(qkv), *_turn(turn), _at(slots.starts), _n(slots.starts.numel() - 1), _at(out),
+                          _n(out.stride(0)), _at(sums), *_heads(heads))  # fmt: skip
+    return sums
+
+
+def attend_backward(
+    grad: Tensor,
+    out: Tensor,
+    kept: tuple[Tensor, ...],
+    turn: tuple[Tensor, Tensor] | None,
+    slots: Slots,
+    heads: Heads,
+) -> Tensor:
+    """The gradient of qkv from that of `out` and from `kept`, which is qkv and what `attend` gave."""
+    qkv, sums = kept
+    result = torch.empty_like(qkv)
+    _tiles("attend_backward", qkv)(_at(qkv), *_turn(turn), _at(slots.starts), _n(slots.starts.numel() - 1), _at(out),
+                                   _n(out.stride(0)), _at(grad), _n(grad.stride(0)), _at(sums), _at(result),
+                                   *_heads(heads))  # fmt: skip
+    return result
+
+
 def cross_entropy(scores: Tensor, targets: Tensor, weight: float, scale: float = 1.0, cap: float = 0.0) -> Tensor:
     """The cross entropies of (M, V) scores, fp32 (M,); scores become their gradients times `weight` unless it is 0.
 
@@ -211,6 +242,8 @@ def unpack_nf4(packed: Tensor, state: Any, out: Tensor) -> None:
 
 def _offset(state: Any) -> float:
     """The offset as a plain number, read once: reading a tensor takes longer than the rest."""
+    if state.offset.is_meta:
+        return 0.0
     if not isinstance(getattr(state, "plain_offset", None), float):
         state.plain_offset = float(state.offset)
     return float(state.plain_offset)
@@ -236,8 +269,7 @@ def _turned(parts: Tensor, turn: tuple[Tensor, Tensor] | None, sign: float) -> T
 
 def _index(slots: Slots, heads: int) -> Tensor:
     """(tokens, heads): where each token's head lies in the flat order [segment][head][place]."""
-    held = slots.token >= 0
-    base, length, place = (part[held].long()[:, None] for part in (slots.base, slots.length, slots.place))
+    base, length, place = (part[slots.held].long()[:, None] for part in (slots.base, slots.length, slots.place))
     return base * heads + torch.arange(heads, device=base.device) * length + place
 
 
@@ -254,22 +286,20 @@ def _rows(flat: Tensor, slots: Slots, heads: int) -> Tensor:
 def _native(name: str, example: Tensor) -> Any:
     """The C function `name` for the number format of `example`, or None where torch must do it."""
     suffix = native.SUFFIXES.get(example.dtype)
-    if example.device.type != "cpu" or suffix is None:
+    library = native.library() if suffix is not None and native.of_processor(example) else None
+    if library is None:
         return None
-    library = native.library()
-    return None if library is None else library[f"{name}_{suffix}"]
+    return native.nothing if example.is_meta else library[f"{name}_{suffix}"]
 
 
-def _at(tensor: Tensor | None) -> ctypes.c_void_p:
-    return ctypes.c_void_p(None if tensor is None else tensor.data_ptr())
+def _tiles(name: str, example: Tensor) -> Any:
+    library = native.tiles()
+    assert library is not None
+    return native.nothing if example.is_meta else library[name]
 
 
-def _n(value: int) -> ctypes.c_int64:
-    return ctypes.c_int64(value)
-
-
-def _f(value: float) -> ctypes.c_float:
-    return ctypes.c_float(value)
+def _heads(heads: Heads) -> tuple[Any, ...]:
+    return *map(_n, (heads.queries, heads.keys, heads.width)), _f(heads.scale), _n(heads.window)
 
 
 def _turn(turn: tuple[Tensor, Tensor] | None) -> tuple[ctypes.c_void_p, ctypes.c_void_p]:

@@ -15,16 +15,19 @@ from typing import Any
 import torch
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
-from torch.nn import functional
 from transformers.pytorch_utils import Conv1D
 
-from tunedesk.engine.fast import kernels
+from tunedesk.engine.fast import kernels, products
 
 _ALIGN = 32
 """The columns for adapters are filled up to a multiple: matrix units take so many numbers at once."""
 
 Scratch = dict[tuple[int, int], Tensor]
 """One buffer for each shape of unpacked 4-bit weights, shared by all groups; valid until the next one is unpacked."""
+
+
+Norm = tuple[Tensor, Tensor]
+"""1 / rms of each row, fp32 (M,), and the weight (K,) of an RMS norm."""
 
 
 @dataclass(frozen=True)
@@ -92,28 +95,54 @@ class Group:
         """(count, K + R): the input goes into the first K columns."""
         return self.down.new_empty(count, self.inputs + self.extra)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """x (M, K + R) as `room` gave it, its last R columns not yet filled, to (x A' (M, R), output (M, N))."""
-        inner = x[:, : self.inputs] @ self.down.t() if self.extra else x[:, :0]
+    def forward(self, x: Tensor, swiglu: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """x (M, K + R) as `room` gave it, its last R columns not yet filled, to (x A' (M, R), output (M, N)).
+
+        Where the output is gate and up, their SwiGLU goes to `swiglu` (M, N / 2).
+        """
+        inner = x[:, self.inputs :]
         if self.extra:
-            x[:, self.inputs :] = inner
-        return inner, functional.linear(x, self.weight(), self.bias)
+            products.across(x[:, : self.inputs], self.down, out=inner)
+        if swiglu is None:
+            return inner.contiguous(), products.across(x, self.weight(), self.bias)
+        return inner.contiguous(), products.across_swiglu(x, self.weight(), self.bias, swiglu)
 
     def into(self, grad: Tensor, wanted: bool = True) -> tuple[Tensor, Tensor]:
         """Gradient of the output (M, N) to those of the input (M, K), only if `wanted`, and of x A' (M, R)."""
+        inner = self._into_inner(grad)
         if not wanted:
-            return grad[:, :0], grad @ self._up
-        both = grad @ self.weight()
-        if not self.extra:
-            return both, both[:, :0]
-        inner = both[:, self.inputs :].contiguous()
-        return torch.addmm(both[:, : self.inputs], inner, self.down), inner
+            return grad[:, :0], inner
+        return products.back(grad, *self._ways(inner)), inner
 
-    def learn(self, grad: Tensor, inner_grad: Tensor, x: Tensor, inner: Tensor) -> None:
-        """Add to the adapters' gradients: grad (M, N), inner_grad and inner = x A' (M, R), x (M, K)."""
+    def into_swiglu(self, grad: Tensor, both: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The same where the input was the SwiGLU of `both` (M, 2 K), and on through it.
+
+        Gives the gradients of both and of x A', and the input again. `both` itself may be overwritten.
+        """
+        inner = self._into_inner(grad)
+        d_both, x = products.back_swiglu(grad, *self._ways(inner), both)
+        return d_both, inner, x
+
+    def _into_inner(self, grad: Tensor) -> Tensor:
+        return products.back(grad, self._up) if self.extra else grad[:, :0]
+
+    def _ways(self, inner: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
+        """What gradients are multiplied by on their way to the input: the frozen weights, and through the adapters."""
+        return self.weight()[:, : self.inputs], (inner, self.down) if self.extra else None
+
+    def learn(self, grad: Tensor, inner_grad: Tensor, x: Tensor, inner: Tensor, norm: Norm | None = None) -> None:
+        """Add to the adapters' gradients: grad (M, N), inner_grad and inner = x A' (M, R), x (M, K).
+
+        With `norm` x is what the norm before the layers read: its rows times 1 / rms and columns times the weight are
+        what they were given, and both may as well be applied to the other side and to the result.
+        """
         if not self.extra:
             return
-        to_down, to_up = inner_grad.t() @ x, inner.t() @ grad
+        if norm is not None:
+            inner_grad = (inner_grad * norm[0][:, None]).to(inner_grad.dtype)
+        to_down, to_up = products.over_rows(inner_grad, x), products.over_rows(inner, grad)
+        if norm is not None:
+            to_down = to_down.mul_(norm[1])
         for member in self.members:
             if member.down is not None and member.up is not None:
                 _add(member.down, to_down[member.columns], 1.0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -10,7 +12,7 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 from transformers import AttentionInterface
 
-from tunedesk.engine.fast import attention
+from tunedesk.engine.fast import attention, liger, native
 from tunedesk.engine.fast.block import Block, BlockFunction, fits
 from tunedesk.engine.fast.lean_linear import Group, Scratch, lean, make_lean
 from tunedesk.engine.fast.packing import Pack
@@ -21,28 +23,37 @@ _LAYERS = {"full_attention", "sliding_attention"}
 
 
 class FastModel:
-    """`model` made ready for packs. The base is rearranged in place, the adapter stays peft's."""
+    """`model` made ready for packs. The base is rearranged in place, the adapter stays peft's.
 
-    def __init__(self, model: PeftModel, head: Head) -> None:
+    `kind` is the kind of device whose code runs, the model's own by default: what runs on CUDA can be tried on a
+    processor, and traced on meta.
+    """
+
+    def __init__(self, model: PeftModel, head: Head, kind: str | None = None) -> None:
         base: Any = model.get_base_model()
         self._base, self._head = base, head
+        self._kind: str = kind or base.device.type
         self._dtype: torch.dtype = base.dtype
         self._anchor = torch.zeros((), requires_grad=True)
         self._again = any(getattr(module, "gradient_checkpointing", False) for module in base.modules())
+        if base.device.type == "meta":
+            native.trace_as(self._kind)
         scratch: Scratch = {}
-        self._mixed = False
+        self._mixed = self._varlen = False
         self._blocks = self._fuse(scratch)
         if self._blocks:
             self._groups = [group for block in self._blocks for group in block.groups]
         else:
+            liger.apply(base)
             self._groups = self._make_lean(scratch)
             self._mixed = any(isinstance(module, LoraLayer) and not lean(module) for module in base.modules())
+            self._varlen = self._kind == "cuda" and _has_varlen(base.device)
             AttentionInterface.register(attention.NAME, attention.attend)
             base.set_attn_implementation(attention.NAME)
 
     def _fuse(self, scratch: Scratch) -> list[Block]:
         layers = getattr(self._base.model, "layers", None) if hasattr(self._base, "model") else None
-        fused = self._base.device.type == "cpu" and layers is not None and all(fits(layer) for layer in layers)
+        fused = self._kind == "cpu" and layers is not None and all(fits(layer) for layer in layers)
         return [Block(layer, self._dtype, scratch) for layer in layers] if fused and layers is not None else []
 
     def _make_lean(self, scratch: Scratch) -> list[Group]:
@@ -78,17 +89,37 @@ class FastModel:
 
         Layers left to peft (with dropout, say) hold fp32 weights and need autocast.
         """
-        mixed = self._mixed and self._dtype != torch.float32
-        with torch.autocast(pack.input_ids.device.type, dtype=self._dtype, enabled=mixed):
+        with self._arithmetic():
             out = self._base.base_model(
-                input_ids=pack.input_ids, position_ids=pack.positions, use_cache=False, segments=pack
+                input_ids=pack.input_ids,
+                position_ids=pack.positions,
+                use_cache=False,
+                segments=pack,
+                varlen=self._varlen,
             )
         hidden: Tensor = out.last_hidden_state[0][pack.predicts]
         return hidden
 
+    def _arithmetic(self) -> AbstractContextManager[Any]:
+        mixed = self._mixed and self._dtype != torch.float32
+        return torch.autocast(self._base.device.type, dtype=self._dtype) if mixed else nullcontext()
 
-def make_fast(model: PeftModel) -> FastModel | None:
-    """The fast path of `model`, or None when its architecture is not known to allow packs."""
+
+def _has_varlen(device: torch.device) -> bool:
+    """Whether torch's variable-length flash attention can be had on `device`: from Ampere on.
+
+    Its first versions (torch 2.10) know neither scale nor shared heads. A device other than CUDA stands for one that
+    has it.
+    """
+    from torch.nn.attention import varlen
+
+    known = inspect.signature(varlen.varlen_attn).parameters
+    recent = device.type != "cuda" or torch.cuda.get_device_capability(device) >= (8, 0)
+    return recent and {"scale", "window_size", "enable_gqa"} <= known.keys()
+
+
+def make_fast(model: PeftModel, kind: str | None = None) -> FastModel | None:
+    """The fast path of `model`, or None when its architecture is not known to allow packs. `kind`: see `FastModel`."""
     base: Any = model.get_base_model()
     head = plain_head(base)
     config = base.config
@@ -97,4 +128,4 @@ def make_fast(model: PeftModel) -> FastModel | None:
     trains_else = any(parameter.requires_grad and "lora_" not in name for name, parameter in base.named_parameters())
     if head is None or not packable or trains_else or not isinstance(base, nn.Module):
         return None
-    return FastModel(model, head)
+    return FastModel(model, head, kind)

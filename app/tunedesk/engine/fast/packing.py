@@ -20,17 +20,34 @@ _SEGMENT = 32
 
 
 @dataclass(frozen=True)
+class Heads:
+    """`queries` heads share `keys` heads of keys and values, all of one `width` D.
+
+    Scores count times `scale`; a query sees `window` keys, itself included (0: all before it).
+    """
+
+    queries: int
+    keys: int
+    width: int
+    scale: float
+    window: int = 0
+
+
+@dataclass(frozen=True)
 class Slots:
     """Where attention keeps the tokens: each segment padded to a rounded length, one slot a token, as int32 (slots,).
 
     `token` is the token in the slot, -1 for none; `base` the first slot of its segment, `length` the segment's slots,
     `place` the position within. `spans` has (first slot, length, segments) of each run of segments of one length.
+    `starts` are the boundaries of the segments in tokens, int32 (segments + 1,); `held` the slot of each token, int64.
     """
 
     token: torch.Tensor
     base: torch.Tensor
     length: torch.Tensor
     place: torch.Tensor
+    starts: torch.Tensor
+    held: torch.Tensor
     spans: tuple[tuple[int, int, int], ...]
 
     @property
@@ -42,13 +59,14 @@ class Slots:
 class Pack:
     """Rows joined to (1, T); the last few tokens only fill up T, are a segment of their own and teach nothing.
 
-    `starts` are the boundaries of the segments, int32 (segments + 1,); `predicts` the places, int64 (trained,), whose
-    next token is a trained one, and `targets` those tokens.
+    `starts` are the boundaries of the segments, int32 (segments + 1,), and `lengths` their tokens; `predicts` the
+    places, int64 (trained,), whose next token is a trained one, and `targets` those tokens.
     """
 
     input_ids: torch.Tensor
     positions: torch.Tensor
     starts: torch.Tensor
+    lengths: tuple[int, ...]
     longest: int
     predicts: torch.Tensor
     targets: torch.Tensor
@@ -113,6 +131,7 @@ def pack(rows: Sequence[TokenRow]) -> Pack:
         input_ids=ids[None],
         positions=torch.cat([torch.arange(length) for length in lengths])[None],
         starts=torch.tensor(starts, dtype=torch.int32),
+        lengths=tuple(lengths),
         longest=max(lengths),
         predicts=found - 1,
         targets=ids[found],
@@ -135,6 +154,8 @@ def slots(lengths: Sequence[int]) -> Slots:
         base=torch.tensor(bases[:-1], dtype=torch.int32).repeat_interleave(sizes),
         length=sizes.to(torch.int32).repeat_interleave(sizes),
         place=torch.cat([torch.arange(length, dtype=torch.int32) for length in padded]),
+        starts=torch.tensor(starts, dtype=torch.int32),
+        held=(token >= 0).nonzero()[:, 0],
         spans=tuple(_spans(padded)),
     )
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tunedesk.core.plan import SCORED_TOKENS
-from tunedesk.engine.fast import kernels
+from tunedesk.engine.fast import kernels, products
 
 _ROUND = 64
 
@@ -53,11 +53,11 @@ class TokenLoss(torch.autograd.Function):
         for start in range(0, len(targets), SCORED_TOKENS):
             part, goal = _filled(hidden[start : start + SCORED_TOKENS], targets[start : start + SCORED_TOKENS])
             count = min(SCORED_TOKENS, len(targets) - start)
-            scores = functional.linear(part, head.weight, head.bias)
+            scores = products.across(part, head.weight, head.bias)
             losses = kernels.cross_entropy(scores, goal, 1.0 if wanted else 0.0, head.scale, head.cap)
             total += losses[:count].sum()
             if gradient is not None:
-                gradient[start : start + count] = (scores @ head.weight)[:count]
+                gradient[start : start + count] = products.back_long(scores, head.weight)[:count]
         ctx.gradient = gradient
         return total
 
