@@ -13,7 +13,9 @@ from samples import settle
 from tunedesk.core.describe import Finding
 from tunedesk.core.events import InspectData
 from tunedesk.core.problems import Problem
-from tunedesk.gui.pages.data import DataPage, columns_in, guess_column, kind_counts, raised_length
+from tunedesk.gui.pages._data_findings import raised_length
+from tunedesk.gui.pages._data_mapping import columns_in, guess_column
+from tunedesk.gui.pages.data import DataPage, kind_counts
 
 
 @pytest.fixture
@@ -139,7 +141,7 @@ def test_that_while_the_data_is_read_the_labels_stay(page, session):
     assert page.columns.isVisible()
     assert page.chip.name.text() == "support-2025.jsonl"
     assert set(dict(page.format.rows()).values()) == {"–"}
-    assert page.findings.items()[0].status == "running"
+    assert page.findings.list.items()[0].status == "running"
     assert page.view_stack.currentIndex() == 1
     assert not page.footer.next_button.isEnabled()
 
@@ -148,18 +150,18 @@ def test_that_unclear_columns_can_be_named(page, session, qtbot):
     fail(session, columns_problem())
     assert page.problems.problems()[0].headline == "No column holds what this task learns from."
     assert page.mapping.isVisible()
-    assert not page.role_fields["text"].isVisible()
-    assert page.roles["prompt"].currentText() == "question"
-    assert page.roles["completion"].currentText() == "reply"
-    qtbot.mouseClick(page.use_columns, Qt.MouseButton.LeftButton)
+    assert not page.mapping.fields["text"].isVisible()
+    assert page.mapping.boxes["prompt"].currentText() == "question"
+    assert page.mapping.boxes["completion"].currentText() == "reply"
+    qtbot.mouseClick(page.mapping.use, Qt.MouseButton.LeftButton)
     assert jobs(session)[-1].columns == {"prompt": "question", "completion": "reply"}
 
 
 def test_that_one_column_cannot_be_both(page, session, qtbot):
     fail(session, columns_problem())
-    page.roles["completion"].setCurrentText("question")
-    qtbot.mouseClick(page.use_columns, Qt.MouseButton.LeftButton)
-    assert page.role_fields["completion"].error() == "Choose two different columns"
+    page.mapping.boxes["completion"].setCurrentText("question")
+    qtbot.mouseClick(page.mapping.use, Qt.MouseButton.LeftButton)
+    assert page.mapping.fields["completion"].error() == "Choose different columns"
     assert not jobs(session)
 
 
@@ -175,7 +177,7 @@ def test_that_findings_are_listed_and_lead_to_their_row(page, session, qtbot):
         code="data.no_answer", level="warn", text="1 has no answer", detail="It ends early.", count=1, rows=(7,)
     )
     settle(session, data=samples.support_data(findings=(found,)))
-    [item] = page.findings.items()
+    [item] = page.findings.list.items()
     assert (item.status, item.title, item.actions) == ("warn", "1 has no answer", (("show", "Show"),))
     assert item.text == "It ends early. Row 7."
     qtbot.mouseClick(page.findings.findChild(object, "action_show"), Qt.MouseButton.LeftButton)
@@ -193,7 +195,7 @@ def test_that_cut_rows_can_be_kept_whole(page, session, qtbot):
 
 def test_that_sound_data_says_so(page, session):
     settle(session)
-    assert [item.status for item in page.findings.items()] == ["ok"]
+    assert [item.status for item in page.findings.list.items()] == ["ok"]
 
 
 def test_that_moving_the_cut_reads_the_data_again_once_it_rests(page, session, qtbot):
@@ -229,9 +231,10 @@ def test_that_next_and_back_lead_along_the_path(page, session, qtbot):
 
 
 def test_that_column_names_are_read_from_a_problem():
-    assert columns_in("Columns there: 'id', 'a b' and 3 more.") == ("id", "a b")
+    problem = columns_problem().model_copy(update={"found": "'x' is none. Columns there: 'id', 'a b' and 3 more."})
+    assert columns_in(problem) == ("id", "a b")
     assert guess_column("completion", ("id", "Agent reply"), 0) == 1
-    assert guess_column("text", ("id",), -1) == 0
+    assert guess_column("text", ("id",), 0) == 0
 
 
 def test_that_counts_add_up_to_the_row():
@@ -247,13 +250,15 @@ def test_that_the_raised_length_cuts_nothing():
 
 def test_that_a_finding_names_its_first_rows(page, session):
     settle(session, data=samples.long_data())
-    assert page.findings.items()[0].text == "They end with the user and are left out. Rows 137, 290, 291 and 3 more."
-    assert page.findings.items()[2].text == "The model answers without instructions."
+    assert (
+        page.findings.list.items()[0].text == "They end with the user and are left out. Rows 137, 290, 291 and 3 more."
+    )
+    assert page.findings.list.items()[2].text == "The model answers without instructions."
 
 
 def test_that_the_length_is_not_raised_beyond_what_the_model_reads(page, session):
     settle(session, model=samples.smollm(context_length=2048), data=samples.long_data())
-    assert page._raised(samples.long_data()) == 2048
+    assert page.findings.raised(samples.long_data()) == 2048
 
 
 def test_that_the_advice_for_a_run_file_is_left_out(page, session):

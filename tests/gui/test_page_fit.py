@@ -94,7 +94,7 @@ def test_that_the_changes_add_up_to_the_total_shown(session):
 def test_that_make_it_fit_settles_the_page_and_undo_takes_it_back(page, session, qtbot):
     big(session)
     before = session.project.spec
-    qtbot.mouseClick(page.make_fit, Qt.MouseButton.LeftButton)
+    qtbot.mouseClick(page.changes.make_fit, Qt.MouseButton.LeftButton)
     assert session.project.spec.method.name == "qlora"
     assert session.project.plan.fits
     item = verdict(page)
@@ -108,7 +108,7 @@ def test_that_make_it_fit_settles_the_page_and_undo_takes_it_back(page, session,
 
 def test_that_undo_is_gone_once_another_model_is_chosen(page, session, qtbot):
     big(session)
-    qtbot.mouseClick(page.make_fit, Qt.MouseButton.LeftButton)
+    qtbot.mouseClick(page.changes.make_fit, Qt.MouseButton.LeftButton)
     settle(session, hardware=samples.gpu_hardware())
     assert verdict(page).actions == ()
 
@@ -118,7 +118,7 @@ def test_that_when_nothing_is_enough_another_model_is_offered(page, session, qtb
     item = verdict(page)
     assert item.severity == "bad"
     assert page.changes.title.text() == "Closest: 3 changes, still too much"
-    assert not page.make_fit.isVisible()
+    assert not page.changes.make_fit.isVisible()
     with qtbot.waitSignal(page.go) as went:
         qtbot.mouseClick(page.problems.findChild(object, "action_model"), Qt.MouseButton.LeftButton)
     assert went.args == ["model"]
@@ -142,8 +142,8 @@ def test_that_the_strip_of_an_alternative_shows_its_own_memory(session):
 
 def test_that_what_will_happen_is_told_in_words(page, session):
     settle(session)
-    assert page.title.text() == "4 conversations at a time, gathered 2 times"
-    lines = page.lines.texts()
+    assert page.settled.headline.text() == "4 conversations at a time, gathered 2 times"
+    lines = page.settled.lines.texts()
     assert lines[0] == "120 steps, each after 8 conversations: 3 passes over the data."
     assert lines[1] == "Every 12 steps it is checked on 35 held-out conversations and saved."
     assert lines[2] == "Learning rate up to 1e-3, then down along a cosine."
@@ -152,39 +152,39 @@ def test_that_what_will_happen_is_told_in_words(page, session):
 def test_that_gathering_is_told_when_there_is_any(page, session):
     settle(session)
     session.set_training(micro_batch_size=2)
-    assert page.title.text() == "2 conversations at a time, gathered 4 times"
+    assert page.settled.headline.text() == "2 conversations at a time, gathered 4 times"
 
 
 def test_that_a_limit_of_steps_is_told(page, session):
     settle(session)
     session.set_training(max_steps=20)
-    assert page.lines.texts()[0] == "20 steps at most, each after 8 conversations."
+    assert page.settled.lines.texts()[0] == "20 steps at most, each after 8 conversations."
 
 
 def test_that_fields_show_auto_and_take_values(page, session):
     settle(session)
-    assert page.micro.text() == "auto, 4"
-    page.micro.setValue(2)
+    assert page.settled.micro.text() == "auto, 4"
+    page.settled.micro.setValue(2)
     assert session.project.spec.training.micro_batch_size == 2
-    page.micro.setValue(0)
+    page.settled.micro.setValue(0)
     assert session.project.spec.training.micro_batch_size == "auto"
-    page.epochs.setValue(2)
+    page.settled.epochs.setValue(2)
     assert session.project.spec.training.epochs == 2
 
 
 def test_that_recomputing_can_be_turned_on(page, session, qtbot):
     settle(session)
-    assert page.recompute.currentText() == "auto, off"
-    page.recompute.setFocus()
-    qtbot.keyClick(page.recompute, Qt.Key.Key_End)
+    assert page.settled.recompute.currentText() == "auto, off"
+    page.settled.recompute.setFocus()
+    qtbot.keyClick(page.settled.recompute, Qt.Key.Key_End)
     assert session.project.spec.training.gradient_checkpointing is True
     assert session.project.plan.resolved.gradient_checkpointing
 
 
 def test_that_a_value_out_of_range_is_explained_at_the_field(page, session):
     settle(session)
-    page.length.setValue(4)
-    assert page.fields["max_length"].error()
+    page.settled.length.setValue(4)
+    assert page.settled.fields["max_length"].error()
     assert session.project.spec.training.max_length == "auto"
 
 
@@ -286,12 +286,12 @@ def test_that_a_processor_is_named_without_marks():
 
 def test_that_news_of_the_hardware_does_not_disturb_typing(page, session, qtbot):
     settle(session)
-    page.micro.setFocus()
-    page.micro.selectAll()
-    qtbot.keyClicks(page.micro, "4")
+    page.settled.micro.setFocus()
+    page.settled.micro.selectAll()
+    qtbot.keyClicks(page.settled.micro, "4")
     session.hardware_changed.emit()
-    assert page.micro.text() == "4"
-    qtbot.keyClick(page.micro, Qt.Key.Key_Return)
+    assert page.settled.micro.text() == "4"
+    qtbot.keyClick(page.settled.micro, Qt.Key.Key_Return)
     assert session.project.spec.training.micro_batch_size == 4
     session.hardware_changed.emit()
-    assert page.micro.text() == "4"
+    assert page.settled.micro.text() == "4"

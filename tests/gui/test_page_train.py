@@ -291,7 +291,7 @@ def test_that_the_loss_is_saved_as_a_table_and_a_picture(page: TrainPage, tmp_pa
     for kind in ("csv", "png"):
         target = tmp_path / f"loss.{kind}"
         where = (str(target), "")
-        monkeypatch.setattr("tunedesk.gui.pages._train_run.QFileDialog.getSaveFileName", lambda *_, where=where: where)
+        monkeypatch.setattr("tunedesk.gui.pages._train_loss.QFileDialog.getSaveFileName", lambda *_, where=where: where)
         page.run.loss.save(kind)
         assert target.stat().st_size > 0
     assert len((tmp_path / "loss.csv").read_text().splitlines()) == 77  # a head, step 0 and 75 steps

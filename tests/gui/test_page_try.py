@@ -197,12 +197,12 @@ def test_that_words_for_a_chat_that_is_gone_are_dropped(ready: Bench, qtbot) -> 
 
 def test_that_sampling_and_instructions_are_sent_and_remembered(ready: Bench) -> None:
     page = ready.page
-    page.temperature.setValue(0)
-    page.at_most.setValue(40)
-    page.seed.setValue(7)
-    page.more.top_k.setValue(20)
-    page.instructions.text.setPlainText("Be brief.")
-    assert page.prompt_button.text() == "Instructions on"
+    page.bar.temperature.setValue(0)
+    page.bar.at_most.setValue(40)
+    page.bar.seed.setValue(7)
+    page.bar.more.top_k.setValue(20)
+    page.bar.instructions.text.setPlainText("Be brief.")
+    assert page.bar.prompt_button.text() == "Instructions on"
     page.composer.setPlainText("One")
     page.send()
     asked = ready.asked()[0]
@@ -220,6 +220,12 @@ def test_that_a_question_that_cannot_be_answered_leaves_the_conversation(ready: 
     qtbot.waitUntil(lambda: ready.chat.can_ask)
     assert ready.page.problems.problems()[0].headline == "The conversation is too long."
     assert ready.page._turns == []
+
+
+def test_that_closing_the_window_on_this_page_starts_no_other_engine(ready: Bench) -> None:
+    ready.chat.shut_down()
+    assert len(ready.sources) == 1
+    assert ready.source.killed
 
 
 def test_that_a_dead_engine_is_explained_and_can_be_started_again(ready: Bench, qtbot) -> None:

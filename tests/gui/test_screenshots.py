@@ -12,10 +12,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import label_samples as labels
 import numpy as np
 import pytest
 import recorded_samples as recorded
 import run_samples as made
+from PySide6.QtCore import QEvent
 from PySide6.QtGui import QImage
 from PySide6.QtWidgets import QApplication, QLabel, QWidget
 from samples import QuietSession, settle
@@ -25,6 +27,7 @@ from tunedesk.core.project import STEPS
 from tunedesk.core.runs import RunFolder
 from tunedesk.core.settings import Settings
 from tunedesk.core.state import RunState, reduce_all
+from tunedesk.gui.chatting import Answer, Turn
 from tunedesk.gui.runs_list import RunSummary
 from tunedesk.gui.theme import Theme
 from tunedesk.gui.widgets import ElidedLabel
@@ -116,6 +119,8 @@ def end(window: MainWindow) -> None:
     window.exporter.shut_down()
     window.close()
     window.deleteLater()
+    QApplication.processEvents()
+    QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)  # no loop runs here that would do it
 
 
 def stage(window: MainWindow, key: str) -> None:
@@ -156,8 +161,8 @@ def talk(window: MainWindow) -> None:
     chat._set("loading", "Loading the model")
     chat._take_other(made.chat_ready())
     page = window.page("try")
-    page.temperature.setValue(0)
-    page.at_most.setValue(recorded.MOST_TOKENS)
+    page.bar.temperature.setValue(0)
+    page.bar.at_most.setValue(recorded.MOST_TOKENS)
     chat.turns.extend(recorded.turns()[:1])
     chat.turns_changed.emit()
     chat._set("ready")
@@ -192,7 +197,8 @@ def cut_labels(page: QWidget) -> list[str]:
 @pytest.fixture(autouse=True)
 def light_again(qapp) -> Iterator[None]:
     yield
-    Theme.of().set_mode("light")
+    if Theme.of().mode != "light":
+        Theme.of().set_mode("light")
 
 
 def test_that_every_page_is_pictured_in_both_themes_and_sizes(qapp, tmp_path: Path) -> None:
@@ -208,6 +214,37 @@ def test_that_every_page_is_pictured_in_both_themes_and_sizes(qapp, tmp_path: Pa
 def test_that_no_label_is_cut_off(qapp, size: tuple[int, int], key: str) -> None:
     window = sample_window(size)
     stage(window, key)
+    found = cut_labels(window.page(key))
+    end(window)
+    assert found == []
+
+
+def label_window(size: tuple[int, int], key: str) -> MainWindow:
+    """A window on a classifier, at the page `key`."""
+    window = sample_window(size)
+    labels.settle_labels(window.session, labels.finance_data(labels=labels.many_labels()))
+    show_run(window, None)
+    if key in ("train", "try", "export"):
+        labels.show_run(window.session, labels.completed())
+    if key == "try":
+        chat = window.chat
+        chat.target = ("/runs/labels", None)
+        chat._set("loading", "Loading the model")
+        chat._take_other(labels.labels_ready())
+        answer = labels.labelled(1, ("negative", 0.9), ("neutral", 0.08), ("positive", 0.02))
+        told = Answer(answer.text, seconds=0.012, ended="stop_token", labels=answer.labels)
+        chat.turns.extend(Turn(text, {"tuned": told}) for text, _ in labels.TEXTS[:2])
+        chat.turns_changed.emit()
+    window.go(key)
+    for _ in range(4):
+        QApplication.processEvents()
+    return window
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("key", STEPS)
+def test_that_no_label_of_a_classifier_is_cut_off(qapp, size: tuple[int, int], key: str) -> None:
+    window = label_window(size, key)
     found = cut_labels(window.page(key))
     end(window)
     assert found == []

@@ -19,6 +19,8 @@ from tunedesk.gui.theme import MEMORY_PARTS, Theme
 from tunedesk.gui.widgets import (
     SCHEMATICS,
     Badge,
+    Bar,
+    BarList,
     Button,
     Card,
     CheckItem,
@@ -356,6 +358,50 @@ def test_that_a_long_conversation_says_what_is_left_out(qtbot: QtBot) -> None:
     shown(qtbot, view)
     view.set_turns([TurnView("User", tuple(TokenSpan(" a", "context") for _ in range(5000)))])
     assert "1,000 more tokens are not shown" in view.plain_text()
+
+
+def test_that_a_list_of_bars_speaks_its_figures_and_hides_the_tail(qtbot: QtBot) -> None:
+    bars = BarList(most=3)
+    qtbot.addWidget(bars)
+    bars.resize(240, 200)
+    bars.show()
+    bars.set_bars([Bar(f"label {place}", 1 / (place + 1), str(place)) for place in range(6)])
+    assert bars.accessibleName() == "label 0 0, label 1 1, label 2 2"
+    assert bars.more.text() == "and 3 more"
+    qtbot.mouseClick(bars.more, Qt.MouseButton.LeftButton)
+    assert len(bars.shown()) == 6
+    bars.set_bars([Bar(f"label {place}", 0.5, "1") for place in range(6)])
+    assert len(bars.shown()) == 6
+    bars.set_bars([Bar("other", 0.0, "–")])
+    assert bars.accessibleName() == "other –"
+    assert not bars.more.isVisible()
+
+
+def test_that_one_bar_too_many_is_shown_in_place_of_the_link(qtbot: QtBot) -> None:
+    bars = BarList(most=3)
+    qtbot.addWidget(bars)
+    bars.set_bars([Bar(str(place), 0.5, "") for place in range(4)])
+    assert len(bars.shown()) == 4
+
+
+@pytest.mark.parametrize("mode", ["light", "dark", "contrast"])
+def test_that_bars_are_drawn_in_every_theme_with_long_names(qtbot: QtBot, mode: str) -> None:
+    bars = BarList()
+    qtbot.addWidget(bars)
+    Theme.of().set_mode(mode)
+    bars.set_bars([Bar("a very long name of a label " * 4, 2.0, "100%"), Bar("b", 0.0, "0%", quiet=True)])
+    assert not bars.grab().isNull()
+    Theme.of().set_mode("light")
+
+
+def test_that_what_a_tokenizer_adds_is_a_chip_and_hidden_when_read(qtbot: QtBot) -> None:
+    view = TokenView()
+    qtbot.addWidget(view)
+    spans = (TokenSpan("[CLS]", "template"), TokenSpan("A [X] text", "context"), TokenSpan("[SEP]", "template"))
+    view.set_turns([TurnView("Text", spans)])
+    assert [mark.chip for mark in view._marks[0]] == [True, False, True]
+    view.set_mode("reading")
+    assert view.plain_text() == "A [X] text"
 
 
 def test_that_the_legend_speaks_its_counts(qtbot: QtBot) -> None:

@@ -92,6 +92,14 @@ def test_that_a_share_has_three_digits_at_most(value, text):
 
 @pytest.mark.parametrize(
     ("value", "text"),
+    [(0, "0%"), (0.002, "<1%"), (0.074, "7%"), (0.71, "71%"), (0.9949, "99%"), (0.998, ">99%"), (1, "100%")],
+)
+def test_that_how_likely_something_is_has_no_decimals(value, text):
+    assert words.percent(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
     [
         (0.2, "0 s"),
         (48, "48 s"),

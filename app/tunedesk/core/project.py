@@ -8,12 +8,25 @@ from typing import Literal
 from tunedesk.core.describe import DataInfo, ModelInfo, TaskKind
 from tunedesk.core.plan import Plan
 from tunedesk.core.problems import Problem
-from tunedesk.core.spec import RunSpec
+from tunedesk.core.spec import RunSpec, TaskSection
 from tunedesk.core.state import RunState
 
 StepKey = Literal["model", "data", "method", "fit", "train", "try", "export"]
 StepStatus = Literal["open", "settled", "trouble", "running", "failed"]
 STEPS: tuple[StepKey, ...] = ("model", "data", "method", "fit", "train", "try", "export")
+
+STARTER_MODEL: dict[TaskKind, str] = {
+    "chat": "starter:chat",
+    "completion": "starter:chat",
+    "classification": "starter:encoder",
+}
+STARTER_DATA: dict[TaskKind, str] = {
+    "chat": "starter:support",
+    "completion": "starter:support",
+    "classification": "starter:finance",
+}
+COLUMNS_THERE = "Columns there:"
+"""Begins the list of a file's columns in a problem."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +115,45 @@ def unfit_model(model: ModelInfo, task: TaskKind) -> Problem:
         found="It is a base model: it goes on with text but does not know turns of a conversation.",
         fix="Choose its instruct or chat version, or set the task to completion.",
     )
+
+
+def suited_task(model: ModelInfo, asked: TaskKind) -> TaskKind:
+    """The task for `model`: what was asked for, unless one of the two is labels and the model cannot do it."""
+    if asked in model.tasks or "classification" not in (asked, *model.tasks):
+        return asked
+    return model.tasks[0] if model.tasks else asked
+
+
+def with_task(spec: RunSpec, task: TaskKind) -> RunSpec:
+    """`spec` with another task. Starter data follows it, as nobody chose it; columns of the other kind are dropped."""
+    data = spec.data
+    if (task == "classification") != (spec.task.kind == "classification"):
+        data = data.model_copy(update={"columns": {}})
+    if data.train in STARTER_DATA.values() and not data.columns:
+        data = data.model_copy(update={"train": STARTER_DATA[task]})
+    return spec.model_copy(update={"task": TaskSection(kind=task), "data": data})
+
+
+def unfit_data(found: DataInfo, task: TaskKind) -> Problem | None:
+    """The problem of data that is `found` to be of another kind than `task` learns from; None where columns decide."""
+    columns = ", ".join(f"'{name}'" for name in found.all_columns)
+    there = f" {COLUMNS_THERE} {columns}." if found.layout not in ("messages", "sharegpt") else ""
+    if task != "classification" and found.task == "classification":
+        count = f"{len(found.labels):,} labels" if found.labels else "labels"
+        return Problem(
+            code="data.labelled",
+            what=f"{found.name} holds texts with {count}, and a model that writes learns from answers.",
+            found=f"An encoder learns to give each text its label.{there}",
+            fix="Choose an encoder, or another file.",
+        )
+    if task == "classification" and found.task == "chat":
+        return Problem(
+            code="data.conversations",
+            what=f"{found.name} holds questions and answers, and an encoder learns from texts with labels.",
+            found=f"A model that writes learns to answer.{there}",
+            fix="Choose a model that writes, or texts with labels.",
+        )
+    return None
 
 
 def blockers(project: Project) -> tuple[Problem, ...]:

@@ -17,6 +17,7 @@ from tunedesk.core.events import (
     ChatReady,
     Event,
     Finished,
+    LabelShare,
     Message,
     Progress,
     Sampling,
@@ -33,12 +34,16 @@ Status = Literal["idle", "loading", "ready", "answering", "failed"]
 
 @dataclass
 class Answer:
-    """One side's answer; `tokens` and `seconds` are known once it is whole (`ended`)."""
+    """One side's answer; `tokens` and `seconds` are known once it is whole (`ended`).
+
+    A classifier's `text` is the likeliest label, `labels` are all of them.
+    """
 
     text: str = ""
     tokens: int = 0
     seconds: float = 0.0
     ended: Literal["", "stop_token", "length", "stopped"] = ""
+    labels: tuple[LabelShare, ...] = ()
 
 
 @dataclass
@@ -68,12 +73,13 @@ class ChatSession(QObject):
         self.turns: list[Turn] = []
         self.target: tuple[str | None, str | None] = (None, None)
         self._id = 0
+        self._shut = False
         self._thread: WorkerThread | None = None
         self._leaving: set[WorkerThread] = set()
 
     def open(self, run: str | None, model: str | None) -> None:
         """Load a run's base with its adapter, or a model alone; without effect when it is loaded already."""
-        if self.target == (run, model) and self.status not in ("idle", "failed"):
+        if self._shut or (self.target == (run, model) and self.status not in ("idle", "failed")):
             return
         self._leave()
         other, self.target = self.target != (run, model), (run, model)
@@ -94,6 +100,11 @@ class ChatSession(QObject):
         thread.start()
 
     @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels that the loaded model gives; none of a model that writes."""
+        return self.ready.labels if self.ready else ()
+
+    @property
     def can_ask(self) -> bool:
         """Whether a question may be asked now."""
         return self.status == "ready"
@@ -110,7 +121,12 @@ class ChatSession(QObject):
         self._set("answering")
 
     def conversation(self, side: Side, question: str, system: str) -> tuple[Message, ...]:
-        """What `side` is sent: the instructions, what it was asked and said before, and the question."""
+        """What `side` is sent: the instructions, what it was asked and said before, and the question.
+
+        A classifier is sent the text alone.
+        """
+        if self.labels:
+            return (Message(role="user", content=question),)
         messages = [Message(role="system", content=system)] if system.strip() else []
         for turn in self.turns:
             answer = turn.answers.get(side)
@@ -144,7 +160,8 @@ class ChatSession(QObject):
             thread.worker.let_go()
 
     def shut_down(self) -> None:
-        """`close`, and wait for the threads."""
+        """`close` for good, and wait for the threads. The page, still on screen, may ask for the model: in vain."""
+        self._shut = True
         self.close()
         for thread in list(self._leaving):
             thread.close()
@@ -184,7 +201,7 @@ class ChatSession(QObject):
             answer.text += event.text
         else:
             answer.text, answer.ended = event.text, event.ended
-            answer.tokens, answer.seconds = len(event.token_ids), event.seconds
+            answer.tokens, answer.seconds, answer.labels = len(event.token_ids), event.seconds, event.labels
         return True
 
     def _take_other(self, event: Event) -> None:

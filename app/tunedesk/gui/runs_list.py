@@ -24,13 +24,17 @@ _ENDS: dict[str, RunStatus] = {"completed": "done", "stopped": "stopped", "faile
 
 @dataclass(frozen=True)
 class RunSummary:
-    """What the list shows of a run. `fraction` is the share of its steps that is done; `pid` its last engine."""
+    """What the list shows of a run. `fraction` is the share of its steps that is done; `pid` its last engine.
+
+    `best` is the lowest held-out loss; `accuracy` belongs to it where labels are learned.
+    """
 
     id: str
     path: Path
     name: str
     status: RunStatus = "failed"
     best: float | None = None
+    accuracy: float | None = None
     fraction: float = 0.0
     pid: int | None = None
     ended: bool = False
@@ -109,8 +113,8 @@ def _fold(summary: RunSummary, event: Event | None) -> RunSummary:
     match event:
         case Started(pid=pid):
             return replace(summary, pid=pid, ended=False, status="running")
-        case Evaluated(loss=loss, best=True) if math.isfinite(loss):
-            return replace(summary, best=loss)
+        case Evaluated(loss=loss, best=True, metrics=metrics) if math.isfinite(loss):
+            return replace(summary, best=loss, accuracy=metrics.get("accuracy"))
         case Finished(outcome=outcome):
             return replace(summary, ended=True, status=_ENDS[outcome])
         case _:

@@ -11,7 +11,7 @@ from pathlib import Path
 from PySide6.QtCore import QObject, QTimer, Signal
 
 from tunedesk.core.client import EngineProcess, RunFollower
-from tunedesk.core.describe import RenderedRow
+from tunedesk.core.describe import RenderedRow, TaskKind
 from tunedesk.core.events import (
     DataDescribed,
     Event,
@@ -29,10 +29,10 @@ from tunedesk.core.hardware import Hardware, choose_device, read_hardware
 from tunedesk.core.paths import cache_dir, runs_dir
 from tunedesk.core.plan import make_plan
 from tunedesk.core.problems import Problem, ProblemError
-from tunedesk.core.project import Project, busy
+from tunedesk.core.project import Project, busy, suited_task, unfit_data, with_task
 from tunedesk.core.runs import RunFolder, create_run, open_run
 from tunedesk.core.settings import Settings, save_settings
-from tunedesk.core.spec import MethodSection, ModelSection, RunSpec, TaskSection, TrainingSection
+from tunedesk.core.spec import MethodSection, ModelSection, RunSpec, TrainingSection
 from tunedesk.core.state import RunState
 from tunedesk.gui.worker import Background, EngineWorker, TrainingWorker, WorkerThread
 
@@ -74,6 +74,7 @@ class Session(QObject):
         self.following = False
         self.background = Background(self)
         self._reading_hardware = False
+        self._unclear: tuple[Problem, ...] = ()
         self._workers: dict[str, WorkerThread] = {}
         self._leaving: set[WorkerThread] = set()
         self._timer = QTimer(self, interval=HARDWARE_EVERY_MS)
@@ -141,11 +142,20 @@ class Session(QObject):
         )
         self.inspect_data()
 
-    def choose_task(self, kind: str) -> None:
-        """chat or completion; the data is read again."""
-        section = TaskSection.model_validate({"kind": kind})
-        self._update(spec=self.project.spec.model_copy(update={"task": section}))
+    def choose_task(self, task: TaskKind) -> None:
+        """What the model learns to do; the data is read again, or other starter data in its place."""
+        self._take_task(task)
         self.inspect_data()
+
+    def _take_task(self, task: TaskKind) -> None:
+        before = self.project.spec
+        spec = with_task(before, task)
+        other = {before.task.kind, task} - {"chat", "completion"} and before.task.kind != task
+        if other or spec.data != before.data:
+            self.examples = ()
+            self._update(spec=spec, data=None, data_problems=(), plan=None)
+        elif spec != before:
+            self._update(spec=spec)
 
     def inspect_data(self) -> None:
         """Have the chosen file described again, with the chosen model's eyes when there is one."""
@@ -332,6 +342,7 @@ class Session(QObject):
                     self._update(model_problems=problems)
                     if not problems:
                         self._remember("recent_models", self.project.spec.model.source)
+                        self._follow_model()
                         self.replan()
                         self.inspect_data()
                 case _:
@@ -349,11 +360,46 @@ class Session(QObject):
                     self.examples = examples
                     self._update(data=info)
                 case Finished(problems=problems):
-                    self.data_activity = None
-                    self._update(data_problems=problems, data=None if problems else self.project.data)
-                    if not problems:
-                        self._remember("recent_data", self.project.spec.data.train)
-                    self.replan()
+                    if self._is_unclear(problems):
+                        self._look_again(problems)
+                    else:
+                        self._end_data(problems)
+                case _:
+                    pass
+        self.activity_changed.emit()
+
+    def _follow_model(self) -> None:
+        """An encoder gives labels and a decoder writes: the task, and starter data with it, follow the model."""
+        if self.project.model is not None:
+            self._take_task(suited_task(self.project.model, self.project.spec.task.kind))
+
+    def _end_data(self, problems: tuple[Problem, ...]) -> None:
+        self.data_activity = None
+        self._update(data_problems=problems, data=None if problems else self.project.data)
+        if not problems:
+            self._remember("recent_data", self.project.spec.data.train)
+        self.replan()
+
+    def _is_unclear(self, problems: tuple[Problem, ...]) -> bool:
+        """Whether the file may be fit for another task, which is worth telling."""
+        return not self.project.spec.data.columns and any(item.code == "data.columns" for item in problems)
+
+    def _look_again(self, problems: tuple[Problem, ...]) -> None:
+        """Ask what the file is, whatever the task, and tell `problems` after that."""
+        self._unclear = problems
+        job = InspectData(source=self.project.spec.data.train, task="auto", examples=0)
+        self._start("data", job, self._on_second_look)
+
+    def _on_second_look(self, events: list[Event]) -> None:
+        if self.sender() is not self._worker("data"):
+            return
+        for event in events:
+            match event:
+                case DataDescribed(info=info):
+                    unfit = unfit_data(info, self.project.spec.task.kind)
+                    self._unclear = (unfit,) if unfit else self._unclear
+                case Finished():
+                    self._end_data(self._unclear)
                 case _:
                     pass
         self.activity_changed.emit()

@@ -15,7 +15,7 @@ from tunedesk.gui import words
 from tunedesk.gui.chatting import ChatSession
 from tunedesk.gui.exporting import ExportSession
 from tunedesk.gui.pages.base import Page
-from tunedesk.gui.rail_lines import RailLines
+from tunedesk.gui.rail_lines import RailLines, best_right
 from tunedesk.gui.runs_list import RunsReader, RunSummary
 from tunedesk.gui.session import Session, file_source
 from tunedesk.gui.widgets import Rail, RunItem, Severity, Toast
@@ -246,6 +246,8 @@ class MainWindow(QMainWindow):
         start = self.tr("Training is done.") if state.status == "completed" else self.tr("Training was stopped.")
         if state.best is None:
             return start
+        if right := best_right(state):
+            return self.tr("{0} It gets {1} held-out texts right.").format(start, right)
         return self.tr("{0} Best held-out loss {1}.").format(start, words.loss(state.best.loss))
 
     def open_run(self, run_id: str) -> None:

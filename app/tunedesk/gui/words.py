@@ -115,6 +115,15 @@ def share(value: float) -> str:
     return f"{_significant(percent, 1 if percent < 0.1 else 2 if percent < 1 else 3).rstrip('0').rstrip('.')}%"
 
 
+def percent(value: float) -> str:
+    """A share of one in whole percent: ``71%``, ``<1%``, ``>99%``."""
+    if 0 < value < 0.005:
+        return "<1%"
+    if 0.995 <= value < 1:
+        return ">99%"
+    return f"{number(value * 100)}%"
+
+
 def duration(seconds: float) -> str:
     """``48 s``, ``32 min``, ``1 h 26 min``."""
     if not math.isfinite(seconds):

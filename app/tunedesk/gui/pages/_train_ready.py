@@ -15,6 +15,9 @@ from tunedesk.gui.runs_list import data_stem, run_names
 from tunedesk.gui.session import Session
 from tunedesk.gui.widgets import Card, Field, KeyValueList, TwoColumns
 
+MOST_LABELS = 5
+"""How many labels are named."""
+
 
 class ReadyPanel(QWidget):
     """The run as it would be started, in words."""
@@ -91,9 +94,11 @@ class ReadyPanel(QWidget):
 
     def _facts(self, project: Project) -> list[tuple[str, str]]:
         plan = project.plan
+        labels = [(self.tr("Labels"), self._labels(project))] if project.spec.task.kind == "classification" else []
         return [
             (self.tr("Model"), project.model.name if project.model else ""),
             (self.tr("Data"), self._data(project)),
+            *labels,
             (self.tr("Method"), self._method(project)),
             (self.tr("Steps"), self._steps(project)),
             (self.tr("Each step"), self._batch(plan)),
@@ -112,6 +117,14 @@ class ReadyPanel(QWidget):
         held = words.count(data.eval_rows)
         return self.tr("{0}: {1} to learn from, {2} held out to check progress").format(data.name, learned, held)
 
+    def _labels(self, project: Project) -> str:
+        """The first few labels by name."""
+        names = [label.name for label in project.data.labels] if project.data else []
+        more = len(names) - MOST_LABELS
+        if more > 1:
+            names = [*names[:MOST_LABELS], self.tr("{0} more").format(words.count(more))]
+        return words.listed(names)
+
     def _method(self, project: Project) -> str:
         section = project.spec.method
         name = self.tr("{0}, rank {1}").format(method(section.name).title, section.rank)
@@ -119,6 +132,9 @@ class ReadyPanel(QWidget):
         if plan is None:
             return name
         trained, whole = words.large(plan.trainable_parameters), words.large(plan.total_parameters)
+        if project.spec.task.kind == "classification":
+            told = self.tr("{0} and a new output layer: train {1} weights beside {2} frozen ones")
+            return told.format(name, trained, whole)
         return self.tr("{0}: trains {1} beside {2} frozen weights").format(name, trained, whole)
 
     def _steps(self, project: Project) -> str:

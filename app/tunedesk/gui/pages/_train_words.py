@@ -8,10 +8,10 @@ from typing import Literal
 
 from PySide6.QtCore import QCoreApplication
 
-from tunedesk.core.events import TrainingBegan
+from tunedesk.core.events import Evaluated, TrainingBegan
 from tunedesk.core.state import LogLine as StateLine
 from tunedesk.core.state import RunState
-from tunedesk.gui import words
+from tunedesk.gui import task_words, words
 from tunedesk.gui.widgets import LogLine
 
 PLAN_POINTS = 120
@@ -38,6 +38,8 @@ def verdict(state: RunState) -> Verdict:
     if best is None or base is None or not math.isfinite(base):
         headline = tr("Stopped on request.") if stopped else tr("Training is done.")
         return Verdict("info" if stopped else "ok", headline, _how_long(state))
+    if "accuracy" in best.metrics:
+        return _label_verdict(state, best, base)
     if best.step == 0 or best.loss >= base:
         headline = tr("Held-out loss did not fall: {0} before, {1} at best.")
         return Verdict("warn", headline.format(words.loss(base), words.loss(best.loss)), _how_long(state))
@@ -47,6 +49,24 @@ def verdict(state: RunState) -> Verdict:
     )
     kept = tr("The best, step {0}, is kept.").format(words.count(best.step))
     return Verdict("ok", headline, f"{_how_long(state)} {kept}")
+
+
+def _label_verdict(state: RunState, best: Evaluated, base: float) -> Verdict:
+    """How a classifier ended: what counts is how many texts it gets right."""
+    rows = state.began.eval_rows if state.began else 0
+    untouched = next((check.metrics.get("accuracy") for check in state.evaluations if check.step == 0), None)
+    now = best.metrics["accuracy"]
+    right = task_words.right_of(now, rows)
+    kept = tr("The best, step {0}, is kept; held-out loss {1}, {2} before.")
+    detail = f"{_how_long(state)} {kept.format(words.count(best.step), words.loss(best.loss), words.loss(base))}"
+    if untouched is None:
+        return Verdict("ok", tr("Gets {0} held-out texts right.").format(right), detail)
+    before = task_words.right_of(untouched, rows).partition(" ")[0]
+    if best.step == 0 or now <= untouched:
+        return Verdict(
+            "warn", tr("Gets {0} held-out texts right, and {1} before training.").format(right, before), detail
+        )
+    return Verdict("ok", tr("Gets {0} held-out texts right; {1} before training.").format(right, before), detail)
 
 
 def _how_long(state: RunState) -> str:

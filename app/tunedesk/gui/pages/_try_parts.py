@@ -58,6 +58,12 @@ class HeadCard(Card):
         self.loss.setText(self.tr("Held-out loss {0}").format(words.loss(loss) if loss is not None else words.DASH))
         self.setAccessibleName(f"{self.name.text()}, {what}, {self.loss.text()}")
 
+    def show_right(self, what: str, right: str) -> None:
+        """Name the run of a classifier, and how many held-out texts it gets right."""
+        self.what.setText(what)
+        self.loss.setText(self.tr("Gets {0} held-out texts right").format(right))
+        self.setAccessibleName(f"{self.name.text()}, {what}, {self.loss.text()}")
+
 
 class _Dot(QWidget):
     def __init__(self, side: Side) -> None:
@@ -301,13 +307,14 @@ class Composer(QPlainTextEdit):
         self.setTabChangesFocus(True)
         self.setVerticalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAsNeeded)
         self.document().setDocumentMargin(0)
+        self.setViewportMargins(0, 6, 0, 6)
         self.textChanged.connect(self._fit)
         self._fit()
 
     def _fit(self) -> None:
         line = self.fontMetrics().lineSpacing()
         lines = min(5, max(1, round(self.document().size().height())))
-        self.setFixedHeight(lines * line + 12)
+        self.setFixedHeight(lines * line + 16)
 
     def sizeHint(self) -> QSize:
         return QSize(300, self.height())

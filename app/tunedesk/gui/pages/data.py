@@ -2,37 +2,27 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 from PySide6.QtCore import QSignalBlocker, Qt, QTimer
-from PySide6.QtWidgets import (
-    QComboBox,
-    QFileDialog,
-    QHBoxLayout,
-    QSizePolicy,
-    QSpinBox,
-    QStackedWidget,
-    QVBoxLayout,
-    QWidget,
-)
+from PySide6.QtWidgets import QFileDialog, QHBoxLayout, QSizePolicy, QSpinBox, QStackedWidget, QVBoxLayout, QWidget
 
-from tunedesk.core.describe import DataInfo, Finding, RenderedRow
+from tunedesk.core.describe import DataInfo, RenderedRow, TaskKind
 from tunedesk.core.problems import Problem
-from tunedesk.core.project import step_status
-from tunedesk.gui import words
-from tunedesk.gui.pages._parts import ContentScroll, FileChip, FileDrop, editing, keep_place, short_source
+from tunedesk.core.project import COLUMNS_THERE, STARTER_DATA, STARTER_MODEL, step_status
+from tunedesk.gui import task_words, words
+from tunedesk.gui.pages._data_findings import FindingsCard
+from tunedesk.gui.pages._data_labels import LabelsCard
+from tunedesk.gui.pages._data_mapping import MappingCard, columns_in
+from tunedesk.gui.pages._parts import FileChip, FileDrop, editing, keep_place, short_source
 from tunedesk.gui.pages.base import Page
 from tunedesk.gui.session import Session, file_source
 from tunedesk.gui.theme import Theme
 from tunedesk.gui.widgets import (
     Button,
     Card,
-    CheckItem,
-    CheckList,
     EmptyState,
-    Field,
     Histogram,
     IconLabel,
     KeyValueList,
@@ -47,16 +37,11 @@ from tunedesk.gui.widgets import (
     TwoColumns,
 )
 
-STARTER: Final = "starter:support"
-PLACES: Final = 3
-"""How many rows of a finding are named."""
+LONG_VIEW: Final = 260
+SHORT_VIEW: Final = 150
+"""The least height of the tokens: of conversations and texts, and of texts with labels."""
 CUT_DELAY_MS: Final = 400
 """How long the cut line must rest before the data is read again."""
-
-
-def columns_in(text: str) -> tuple[str, ...]:
-    """The column names in a problem's text, which quotes them: ``Columns there: 'a', 'b'.``"""
-    return tuple(dict.fromkeys(re.findall(r"'([^']+)'", text)))
 
 
 def turn_views(row: RenderedRow) -> list[TurnView]:
@@ -76,12 +61,6 @@ def kind_counts(row: RenderedRow) -> dict[str, int]:
     return counts
 
 
-def raised_length(info: DataInfo) -> int:
-    """A `max_length` that cuts nothing: the longest row, rounded up to 64."""
-    longest = info.tokens.longest if info.tokens else 0
-    return -(-longest // 64) * 64
-
-
 class DataPage(Page):
     """The very tokens that the model gets, their lengths, and what stands out."""
 
@@ -90,12 +69,13 @@ class DataPage(Page):
         self.header.set_title(self.tr("Data"))
         self._at = 0
         self._shown_row: tuple[RenderedRow, str] | None = None
-        self._columns_for: tuple[str, ...] = ()
         self._build_header()
         self.empty = self._build_empty()
-        self.columns = TwoColumns(self._build_seen(), self._build_side(), right_width=424)
+        self.mapping = MappingCard()
+        self.mapping.taken.connect(self._take_columns)
+        self.columns = TwoColumns(self._build_left(), self._build_side(), right_width=424)
         self.columns.setObjectName("columns")
-        self.body.addWidget(self._build_mapping())
+        self.body.addWidget(self.mapping)
         self.body.addWidget(self.empty, 1)
         self.body.addWidget(self.columns, 1)
         self._cut_timer = QTimer(self, interval=CUT_DELAY_MS, singleShot=True)
@@ -116,14 +96,7 @@ class DataPage(Page):
         self.header.add_action(self.change)
 
     def _build_empty(self) -> EmptyState:
-        empty = EmptyState(
-            "file-text",
-            self.tr(
-                "Drop a file here: JSON Lines, JSON, CSV, Parquet or plain text. Or begin with the starter data: "
-                "349 conversations of the support desk of an invented lamp maker, with a voice of its own."
-            ),
-            title=self.tr("No data yet"),
-        )
+        empty = EmptyState("file-text", "", title=self.tr("No data yet"))
         empty.setObjectName("empty")
         self.open = Button(self.tr("Open file"), "primary", icon_name="folder-open")
         self.open.setObjectName("open")
@@ -135,38 +108,15 @@ class DataPage(Page):
         empty.add_button(self.use_starter)
         return empty
 
-    def _build_mapping(self) -> Card:
-        self.mapping = Card(self.tr("Which column is what?"))
-        self.mapping.setObjectName("mapping")
-        self.roles = {
-            "prompt": _combo("columnPrompt"),
-            "completion": _combo("columnCompletion"),
-            "text": _combo("columnText"),
-        }
-        labels = {
-            "prompt": (self.tr("The question"), self.tr("What the model reads")),
-            "completion": (self.tr("The answer"), self.tr("What it learns to write")),
-            "text": (self.tr("The text"), self.tr("What it learns to go on with")),
-        }
-        row = QHBoxLayout()
-        row.setSpacing(16)
-        self.role_fields = {}
-        for role, combo in self.roles.items():
-            field = Field(labels[role][0], combo, labels[role][1])
-            self.role_fields[role] = field
-            row.addWidget(field, 1)
-        self.use_columns = Button(self.tr("Use these columns"), "primary")
-        self.use_columns.setObjectName("useColumns")
-        self.use_columns.clicked.connect(self._take_columns)
-        column = QVBoxLayout()
-        column.addSpacing(20)
-        column.addWidget(self.use_columns)
-        column.addStretch(1)
-        row.addLayout(column)
-        self.mapping.add_layout(row)
-        self.mapping.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
-        self.mapping.hide()
-        return self.mapping
+    def _build_left(self) -> QWidget:
+        left = QWidget()
+        column = QVBoxLayout(left)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(16)
+        self.labels = LabelsCard()
+        column.addWidget(self._build_seen(), 1)
+        column.addWidget(self.labels)
+        return left
 
     def _build_seen(self) -> Card:
         self.mode = Segmented(
@@ -184,7 +134,6 @@ class DataPage(Page):
         self.view_stack = QStackedWidget()
         self.view_stack.addWidget(self.view)
         self.view_stack.addWidget(_inset(self.skeleton))
-        self.view_stack.setMinimumHeight(260)
         card.add(self.view_stack, 1)
         card.add(Rule())
         self.note = IconLabel("", "secondary", "t2", icon_name="info")
@@ -223,7 +172,9 @@ class DataPage(Page):
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(16)
         column.addWidget(self._build_lengths())
-        column.addWidget(self._build_findings(), 1)
+        self.findings = FindingsCard(self.session)
+        self.findings.shown.connect(lambda place: self.row_box.setValue(place + 1))
+        column.addWidget(self.findings, 1)
         column.addWidget(self._build_format())
         return side
 
@@ -241,23 +192,12 @@ class DataPage(Page):
         card.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
         return card
 
-    def _build_findings(self) -> Card:
-        card = Card(self.tr("Findings"), padded=False)
-        card.setObjectName("findingsCard")
-        self.findings = CheckList()
-        self.findings.setObjectName("findings")
-        self.findings.action_chosen.connect(self._on_finding)
-        card.add(Rule())
-        card.add(ContentScroll(self.findings, at_least=88), 1)
-        card.body.setSpacing(0)
-        return card
-
     def _build_format(self) -> Card:
         self.task = Segmented(
             [("chat", self.tr("Conversations")), ("completion", self.tr("Plain text"))], name=self.tr("Learn from")
         )
         self.task.setObjectName("task")
-        self.task.chosen.connect(self.session.choose_task)
+        self.task.chosen.connect(lambda kind: self.session.choose_task(cast(TaskKind, kind)))
         card = Card(self.tr("Read as"), right=self.task)
         card.setObjectName("format")
         self.task_note = Label("", "secondary", "t2", wrap=True)
@@ -290,21 +230,14 @@ class DataPage(Page):
 
     def _use_starter(self) -> None:
         self._at = 0
-        self.session.choose_data(STARTER)
+        self.session.choose_data(STARTER_DATA[self.kind])
         self.refresh()
 
     def _start_folder(self) -> str:
         source = self.session.project.spec.data.train
         return str(Path(source).parent) if source and not source.startswith("starter:") else str(Path.home())
 
-    def _take_columns(self) -> None:
-        chat = self.session.project.spec.task.kind == "chat"
-        roles = ("prompt", "completion") if chat else ("text",)
-        columns = {role: self.roles[role].currentText() for role in roles}
-        if len(set(columns.values())) < len(columns):
-            self.role_fields["completion"].set_error(self.tr("Choose two different columns"))
-            return
-        self.role_fields["completion"].set_error("")
+    def _take_columns(self, columns: dict[str, str]) -> None:
         self.session.choose_data(self.session.project.spec.data.train, columns)
         self.refresh()
 
@@ -315,16 +248,6 @@ class DataPage(Page):
     def _take_cut(self) -> None:
         self.session.set_training(max_length=max(8, self.histogram.cut()))
 
-    def _on_finding(self, key: str, action: str) -> None:
-        info = self.session.project.data
-        finding = next((item for item in info.findings if item.code == key), None) if info else None
-        if info is None or finding is None:
-            return
-        if action == "raise":
-            self.session.set_training(max_length=self._raised(info))
-        elif action == "show" and (place := self._place_of(finding)) is not None:
-            self.row_box.setValue(place + 1)
-
     def _on_action(self, index: int, key: str) -> None:  # noqa: ARG002
         match key:
             case "again":
@@ -332,7 +255,11 @@ class DataPage(Page):
             case "change":
                 self._choose_file()
             case "task":
-                self.session.choose_task("completion" if self.session.project.spec.task.kind == "chat" else "chat")
+                self.session.choose_task("completion" if self.kind == "chat" else "chat")
+            case "encoder":
+                self.session.choose_model(STARTER_MODEL["classification"])
+            case "writer":
+                self.session.choose_model(STARTER_MODEL["chat"])
             case _:
                 pass
 
@@ -343,13 +270,14 @@ class DataPage(Page):
         info = project.data
         self._show_problems()
         self._show_mapping()
+        self._show_empty()
         nothing = info is None and not loading
         self.empty.setVisible(nothing)
         self.columns.setVisible(not nothing)
         self._show_header(info, nothing)
         self._show_row()
         self._show_lengths(info)
-        self._show_findings(info, loading)
+        self.findings.show_findings(info, loading=loading)
         self._show_format(info)
         self._show_footer(info, loading)
 
@@ -363,11 +291,21 @@ class DataPage(Page):
             ]
         )
 
+    @property
+    def kind(self) -> TaskKind:
+        """What the model is to learn."""
+        return self.session.project.spec.task.kind
+
     def _actions(self, problems: tuple[Problem, ...]) -> tuple[tuple[str, str], ...]:
         codes = {problem.code for problem in problems}
-        chat = self.session.project.spec.task.kind == "chat"
-        other = ("task", self.tr("Read as plain text") if chat else self.tr("Read as conversations"))
         change = ("change", self.tr("Choose another file"))
+        other = ("task", self.tr("Read as plain text") if self.kind == "chat" else self.tr("Read as conversations"))
+        if "data.labelled" in codes:
+            return (("encoder", self.tr("Use the starter encoder")), change)
+        if "data.conversations" in codes:
+            return (("writer", self.tr("Use the starter chat model")), change)
+        if "data.columns" in codes and self.kind == "classification":
+            return (change, ("again", self.tr("Read it again")))
         if "data.task" in codes:
             return (other, change)
         if "data.columns" in codes:
@@ -375,26 +313,30 @@ class DataPage(Page):
         return (change, ("again", self.tr("Read it again")))
 
     def _in_window(self, problem: Problem) -> Problem:
-        """The problem with what to do here, where its own advice is for a run file."""
-        if "columns" not in problem.code or not columns_in(problem.found):
+        """The problem with what to do here: its columns stand below, and its own advice is for a run file."""
+        if not columns_in(problem):
             return problem
-        return problem.model_copy(update={"fix": self.tr("Say below which column is what, or choose another file.")})
+        if problem.code == "data.columns":
+            fix = self.tr("Say below which column is what, or choose another file.")
+        else:
+            fix = self.tr("{0} Or say below which column is what.").format(problem.fix)
+        found = problem.found.partition(COLUMNS_THERE)[0].strip()
+        return problem.model_copy(update={"found": found, "fix": fix})
 
     def _show_mapping(self) -> None:
-        project = self.session.project
-        unclear = [item for item in project.data_problems if "columns" in item.code]
-        names = columns_in(unclear[0].found) if unclear else ()
-        self.mapping.setVisible(bool(names))
-        chat = project.spec.task.kind == "chat"
-        for role, field in self.role_fields.items():
-            field.setVisible((role == "text") != chat)
-        if names == self._columns_for:
-            return
-        self._columns_for = names
-        for place, (role, combo) in enumerate(self.roles.items()):
-            combo.clear()
-            combo.addItems(names)
-            combo.setCurrentIndex(guess_column(role, names, min(place % 2, len(names) - 1)))
+        names = next((found for item in self.session.project.data_problems if (found := columns_in(item))), ())
+        self.mapping.ask(names, self.kind)
+
+    def _show_empty(self) -> None:
+        formats = self.tr(
+            "Drop a file here: JSON Lines, JSON, CSV, Parquet or plain text. Or begin with the starter data:"
+        )
+        about = self.tr("349 conversations of the support desk of an invented lamp maker, with a voice of its own.")
+        if self.kind == "classification":
+            about = self.tr(
+                "351 sentences about companies and money, each with its label: negative, neutral or positive."
+            )
+        self.empty.set_text(f"{formats} {about}", self.tr("No data yet"))
 
     def _show_header(self, info: DataInfo | None, nothing: bool) -> None:
         source = self.session.project.spec.data.train
@@ -410,18 +352,16 @@ class DataPage(Page):
         self.change.setVisible(not nothing)
 
     def _summary(self, info: DataInfo) -> str:
-        parts = [self._rows(info.rows)]
+        parts = [task_words.rows(info.rows, self.kind)]
         if info.tokens:
             parts.append(self.tr("%1 tokens").replace("%1", words.large(info.tokens.tokens)))
+        if info.labels:
+            parts.append(self.tr("%1 labels").replace("%1", words.count(len(info.labels))))
+        elif info.tokens:
             share = words.share(round(info.tokens.trained_tokens / max(1, info.tokens.tokens), 2))
             parts.append(self.tr("%1 of them trained").replace("%1", share))
         held = self.tr("%1 are held out.").replace("%1", words.count(info.eval_rows))
         return f"{', '.join(parts)}. {held}"
-
-    def _rows(self, count: int) -> str:
-        if self.session.project.spec.task.kind == "chat":
-            return words.several(count, self.tr("conversation"), self.tr("conversations"))
-        return words.several(count, self.tr("text"), self.tr("texts"))
 
     def _show_row(self) -> None:
         rows = self.session.examples
@@ -444,7 +384,11 @@ class DataPage(Page):
         self.view.set_turns(turn_views(row))
         counts = kind_counts(row)
         self.legend.setVisible(bool(row.tokens))
-        self.legend.set_counts(counts["trained"], counts["context"] + counts["template"], cut=counts["cut"])
+        read = counts["context"] + counts["template"]
+        if self.kind == "classification":
+            self.legend.set_label_counts(read, counts["cut"])
+        else:
+            self.legend.set_counts(counts["trained"], read, cut=counts["cut"])
         self._show_note(row)
 
     def _show_row_bar(self, count: int) -> None:
@@ -455,8 +399,7 @@ class DataPage(Page):
                 self.row_box.setRange(1, max(1, count))
                 self.row_box.setValue(self._at + 1)
         self.row_box.setEnabled(count > 1)
-        chat = self.session.project.spec.task.kind == "chat"
-        self.row_word.setText(self.tr("Conversation") if chat else self.tr("Text"))
+        self.row_word.setText(task_words.row_name(self.kind))
         self.row_box.setAccessibleName(self.row_word.text())
         whole = info is not None and info.rows <= count
         text = self.tr("of %1") if whole else self.tr("of the first %1")
@@ -464,10 +407,14 @@ class DataPage(Page):
 
     def _show_note(self, row: RenderedRow) -> None:
         self.mode.set_option_enabled("tokens", bool(row.tokens), self.tr("Choose a model to see its tokens."))
+        labelled = self.kind == "classification"
         if not row.tokens:
             text = self.tr("Choose a model to see the tokens that it makes of this.")
         elif any(span.kind == "cut" for turn in row.turns for span in turn.spans):
-            text = self.tr("The model learns to write the blue tokens. The struck ones are past the cut.")
+            learns = self.tr("to tell the label") if labelled else self.tr("to write the blue tokens")
+            text = self.tr("The model learns {0}. The struck tokens are past the cut.").format(learns)
+        elif labelled:
+            text = self.tr("The model reads the tokens and learns to tell the label.")
         else:
             text = self.tr("The model learns to write the blue tokens. The others are only read.")
         self.note.set_text(text, "info")
@@ -485,56 +432,28 @@ class DataPage(Page):
         if not self._cut_timer.isActive():
             self.histogram.set_cut(tokens.max_length)
 
-    def _show_findings(self, info: DataInfo | None, loading: bool) -> None:
-        if info is None:
-            text = self.tr("Looking at every row") if loading else words.DASH
-            self.findings.set_items([CheckItem("waiting", "running" if loading else "waiting", text)])
-            return
-        items = [self._finding_item(finding, info) for finding in info.findings]
-        if not any(item.status == "warn" for item in items):
-            sound = self.tr("Format, roles and held-out rows are sound")
-            items.append(CheckItem("sound", "ok", sound, self.tr("Every row can be learned from.")))
-        self.findings.set_items(items)
-
-    def _finding_item(self, finding: Finding, info: DataInfo) -> CheckItem:
-        actions: list[tuple[str, str]] = []
-        if info.tokens and info.tokens.cut_rows and _is_about_length(finding):
-            actions.append(("raise", self.tr("Raise to %1").replace("%1", words.count(self._raised(info)))))
-        if self._place_of(finding) is not None:
-            actions.append(("show", self.tr("Show")))
-        detail = f"{finding.detail} {self._places(finding)}".strip()
-        return CheckItem(finding.code, finding.level, finding.text, detail, tuple(actions))
-
-    def _places(self, finding: Finding) -> str:
-        """Where it is: the first rows, and how many more."""
-        if not finding.rows:
-            return ""
-        shown = [words.count(row) for row in finding.rows[:PLACES]]
-        more = finding.count - len(shown)
-        if more > 0:
-            shown.append(self.tr("%1 more").replace("%1", words.count(more)))
-        word = self.tr("Row %1.") if finding.count == 1 else self.tr("Rows %1.")
-        return word.replace("%1", words.listed(shown))
-
-    def _raised(self, info: DataInfo) -> int:
-        """A length that cuts nothing, or the longest that the model can read."""
-        model = self.session.project.model
-        limit = model.context_length if model else None
-        return min(raised_length(info), limit) if limit else raised_length(info)
-
-    def _place_of(self, finding: Finding) -> int | None:
-        """Where in the examples one of the finding's rows is."""
-        return next((at for at, row in enumerate(self.session.examples) if row.row in finding.rows), None)
-
     def _show_format(self, info: DataInfo | None) -> None:
-        kind = self.session.project.spec.task.kind
-        self.task.set_current(kind)
-        chat = self.tr("The model learns to answer: only what the assistant says is trained.")
-        text = self.tr("The model learns to go on with a text: every token is trained.")
-        self.task_note.setText(chat if kind == "chat" else text)
+        self.labels.show_labels(info.labels if info else ())
+        labelled = self.kind == "classification"
+        self.task.setVisible(not labelled)
+        self._make_room(short=labelled)
+        if not labelled:
+            self.task.set_current(self.kind)
+        notes: dict[TaskKind, str] = {
+            "chat": self.tr("The model learns to answer: only what the assistant says is trained."),
+            "completion": self.tr("The model learns to go on with a text: every token is trained."),
+            "classification": self.tr("The model learns to give each text one of the labels."),
+        }
+        self.task_note.setText(notes[self.kind])
         names = [self.tr("Format"), self.tr("A row holds"), self.tr("Columns"), self.tr("Rows")]
         values = self._format_values(info) if info else [""] * len(names)
         self.format.set_rows(list(zip(names, values, strict=True)))
+
+    def _make_room(self, *, short: bool) -> None:
+        """A text to label is short: its view takes the room that is left, and no more."""
+        down = QSizePolicy.Policy.Ignored if short else QSizePolicy.Policy.Preferred
+        self.view_stack.setSizePolicy(QSizePolicy.Policy.Preferred, down)
+        self.view_stack.setMinimumHeight(SHORT_VIEW if short else LONG_VIEW)
 
     def _format_values(self, info: DataInfo) -> list[str]:
         used = [name if role == name else f"{name} ({role})" for role, name in info.columns.items()]
@@ -549,7 +468,10 @@ class DataPage(Page):
             "alpaca": self.tr("An instruction, its input and the output"),
             "prompt_completion": self.tr("A question and its answer"),
             "text": self.tr("One text"),
+            "labelled": self.tr("A text and its label"),
         }
+        if "text_pair" in info.columns:
+            return self.tr("Two texts and the label of the pair")
         return layouts[info.layout]
 
     def _show_footer(self, info: DataInfo | None, loading: bool) -> None:
@@ -573,32 +495,6 @@ _FORMATS: Final = {
     "parquet": "Parquet",
     "txt": "Plain text",
 }
-_LIKELY: Final = {
-    "prompt": ("prompt", "question", "instruction", "input", "user", "customer"),
-    "completion": ("completion", "answer", "response", "reply", "output", "assistant"),
-    "text": ("text", "content", "body"),
-}
-
-
-def guess_column(role: str, names: tuple[str, ...], otherwise: int) -> int:
-    """The place of the column that most likely plays `role`."""
-    for word in _LIKELY[role]:
-        for place, name in enumerate(names):
-            if word in name.lower():
-                return place
-    return max(0, otherwise)
-
-
-def _is_about_length(finding: Finding) -> bool:
-    return any(word in finding.code for word in ("long", "cut", "length", "unusable"))
-
-
-def _combo(name: str) -> QComboBox:
-    combo = QComboBox()
-    combo.setObjectName(name)
-    combo.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-    combo.setMinimumContentsLength(8)
-    return combo
 
 
 def _inset(widget: QWidget, left: int = 16, top: int = 16, right: int = 16, bottom: int = 16) -> QWidget:

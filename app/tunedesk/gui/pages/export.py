@@ -124,16 +124,9 @@ class ExportPage(Page):
 
     def _build_contents(self) -> Card:
         card = Card(self.tr("What is in the folder"))
-        contents = SignedList("file-text", "t2")
-        contents.setObjectName("contents")
-        contents.set_texts(
-            [
-                self.tr("The adapter's weights and settings, as PEFT reads them (safetensors)."),
-                self.tr("The tokenizer and the chat template, so that text is cut as it was in training."),
-                self.tr("A model card: base, data, settings, losses and licence."),
-            ]
-        )
-        card.add(contents)
+        self.contents = SignedList("file-text", "t2")
+        self.contents.setObjectName("contents")
+        card.add(self.contents)
         card.body.addStretch(1)
         card.add_rule()
         self.usage = Label("", "mono", "t2", selectable=True)
@@ -203,6 +196,30 @@ class ExportPage(Page):
 
     # Showing.
 
+    @property
+    def labels(self) -> bool:
+        """Whether the shown run learned labels."""
+        return self.session.project.spec.task.kind == "classification"
+
+    def _show_contents(self) -> None:
+        about = self.tr("Only what was learned. Needs the original model beside it.")
+        texts = [
+            self.tr("The adapter's weights and settings, as PEFT reads them (safetensors)."),
+            self.tr("The tokenizer and the chat template, so that text is cut as it was in training."),
+            self.tr("A model card: base, data, settings, losses and licence."),
+        ]
+        if self.labels:
+            about = self.tr(
+                "What was learned, and the names of the labels (labels.json). Needs the original beside it."
+            )
+            texts[:2] = [
+                self.tr("The weights of the adapter and of the new output layer, as PEFT reads them (safetensors)."),
+                self.tr("The names of the labels, in the order of the outputs (labels.json)."),
+                self.tr("The tokenizer, so that text is cut as it was in training."),
+            ]
+        self.adapter_card.set_text(about)
+        self.contents.set_texts(texts)
+
     def refresh(self) -> None:
         run = self.session.project.run
         ready = has_adapter(run)
@@ -210,6 +227,7 @@ class ExportPage(Page):
         if ready:
             self._propose()
             self._show_facts()
+            self._show_contents()
             self._show_checks()
         else:
             self._show_empty()
@@ -257,14 +275,18 @@ class ExportPage(Page):
 
     def _expected(self) -> tuple[tuple[str, str, str], ...]:
         """The checks in their order: the engine's name, the title, and what it is about."""
+        tokenizer = self.tr("Tokenizer") if self.labels else self.tr("Tokenizer and chat template")
+        answers = self.tr("It answers word for word as the run does.")
+        if self.labels:
+            answers = self.tr("It gives the labels that the run gives.")
         return (
             ("Written", self.tr("Written"), self.tr("All files are there, beside their place.")),
             ("Same base", self.tr("Same base"), self.tr("The original is the one that was trained on.")),
             ("Same weights", self.tr("Same weights"), self.tr("Every tensor equals the run's.")),
-            ("Tokenizer and chat template", self.tr("Tokenizer and chat template"), self.tr("Equal to the base's.")),
+            ("Tokenizer and chat template", tokenizer, self.tr("Equal to the base's.")),
             ("Licence and card", self.tr("Licence and card"), self.tr("The card says where it comes from.")),
             ("Reopened by peft", self.tr("Reopened by peft"), self.tr("Plain transformers and peft load it.")),
-            ("Same answers", self.tr("Same answers"), self.tr("It answers word for word as the run does.")),
+            ("Same answers", self.tr("Same answers"), answers),
         )
 
     def _show_checks(self) -> None:

@@ -19,7 +19,7 @@ from PySide6.QtWidgets import (
 
 from tunedesk.core.hardware import GIB
 from tunedesk.core.methods import ALPHA, DROPOUT, METHODS, RANK, TARGETS, Method, method
-from tunedesk.core.plan import Estimate, Plan, lora_parameters, trained_linears
+from tunedesk.core.plan import Estimate, Plan, trained_linears
 from tunedesk.core.project import step_status
 from tunedesk.gui import words
 from tunedesk.gui.pages._parts import SignedList, editing, keep_place
@@ -357,9 +357,10 @@ class MethodPage(Page):
         self.footer.set_back(self.tr("Back: Data"))
         self.footer.set_next(self.tr("Next: Fit"), enabled=settled, kind="primary" if settled else "plain")
         if project.model and project.plan:
-            section = project.spec.method
-            trained = lora_parameters(project.model, section.rank, section.target_modules)
+            trained = project.plan.trainable_parameters
             hint = self.tr("%1 of %2 weights are trained. The adapter will be about %3.")
+            if project.spec.task.kind == "classification":
+                hint = self.tr("%1 of %2 weights are trained, the new output layer among them. About %3.")
             hint = hint.replace("%1", words.large(trained)).replace("%2", words.large(project.model.parameters))
             self.footer.set_hint(hint.replace("%3", words.file_size(trained * 4)))
         else:

@@ -12,9 +12,11 @@ from PySide6.QtWidgets import QFileDialog, QHBoxLayout, QLineEdit, QSizePolicy, 
 from tunedesk.core import starter
 from tunedesk.core.describe import ModelInfo
 from tunedesk.core.problems import Problem
-from tunedesk.core.project import model_trouble, step_status
+from tunedesk.core.project import STARTER_MODEL, model_trouble, step_status
 from tunedesk.core.spec import looks_local
 from tunedesk.gui import words
+from tunedesk.gui.pages._model_starters import CHAT, ENCODER, StarterPanel
+from tunedesk.gui.pages._model_words import ModelWords
 from tunedesk.gui.pages._parts import FileDrop, SignedList, clear, short_source
 from tunedesk.gui.pages.base import Page
 from tunedesk.gui.session import Session, file_source
@@ -34,7 +36,6 @@ from tunedesk.gui.widgets import (
 )
 
 SourceKind = Literal["starter", "folder", "gguf", "hub"]
-STARTER: Final = "starter:chat"
 RECENT: Final = 4
 
 
@@ -74,14 +75,20 @@ class ModelPage(Page):
         self.header.set_subtitle(self.tr("The model that learns. Its own weights stay as they are, on this computer."))
         self._shown_source: tuple[str, str | None] | None = None
         self._last_good: ModelInfo | None = None
+        self._words = ModelWords(self)
         self.sources = self._build_sources()
         self.panel = QStackedWidget()
         self.panel.setObjectName("panel")
         self._fill_panel()
         self.body.addWidget(self.sources)
-        self.body.addWidget(self._in_card(self.panel))
+        self.starters = StarterPanel()
+        self.starters.chosen.connect(self._use_starter)
+        self.body.addWidget(self.starters)
+        self.source_card = self._in_card(self.panel)
+        self.body.addWidget(self.source_card)
         self.columns = TwoColumns(self._build_facts(), self._build_side(), right_width=312)
         self.body.addWidget(self.columns, 1)
+        self._show_panel("starter")
         self.problems.action_chosen.connect(self._on_action)
         drop = FileDrop(self)
         drop.dropped.connect(self.take_path)
@@ -93,19 +100,15 @@ class ModelPage(Page):
         group = ChoiceGroup(min_width=168)
         group.setObjectName("sources")
         group.setAccessibleName(self.tr("Where the model comes from"))
-        here = starter.find("chat") is not None
-        item = starter.starter("chat")
-        ready = self.tr("Ready here") if here else words.file_size(item.wheel_bytes)
-        self.starter_card = ChoiceCard(
-            "starter",
-            self.tr("Starter model"),
-            self.tr("135 million weights: small, and ready to tune."),
-            left=ready,
-            right=self.tr("no account"),
-        )
         group.set_cards(
             [
-                self.starter_card,
+                ChoiceCard(
+                    "starter",
+                    self.tr("Starter models"),
+                    self.tr("Small and ready to tune: one answers, one gives labels."),
+                    left=self.tr("Two models"),
+                    right=self.tr("no account"),
+                ),
                 ChoiceCard(
                     "folder",
                     self.tr("Folder"),
@@ -134,7 +137,6 @@ class ModelPage(Page):
 
     def _fill_panel(self) -> None:
         self._pages: dict[str, QWidget] = {
-            "starter": self._starter_panel(),
             "folder": self._path_panel(
                 "folder",
                 self.tr("Choose folder"),
@@ -167,26 +169,6 @@ class ModelPage(Page):
         card.add(widget)
         card.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
         return card
-
-    def _starter_panel(self) -> QWidget:
-        panel, row = _panel()
-        text = QVBoxLayout()
-        text.setSpacing(4)
-        text.addStretch(1)
-        title = starter.starter("chat").title
-        text.addWidget(Label(title, "card"))
-        about = self.tr(
-            "An open chat model that learns the starter data in a few minutes, even without a graphics card. "
-            "Good for a first run; for everyday work choose a larger one later."
-        )
-        text.addWidget(Label(about, "secondary", "t2", wrap=True))
-        text.addStretch(1)
-        row.addLayout(text, 1)
-        self.use_starter = Button(self.tr("Use this model"), "plain")
-        self.use_starter.setObjectName("useStarter")
-        self.use_starter.clicked.connect(self._use_starter)
-        row.addWidget(self.use_starter, 0, Qt.AlignmentFlag.AlignVCenter)
-        return panel
 
     def _path_panel(self, kind: str, action: str, about: str) -> QWidget:
         panel, row = _panel()
@@ -241,16 +223,24 @@ class ModelPage(Page):
         self.facts.setObjectName("facts")
         self.card.add(self.facts)
         self.card.body.addStretch(1)
+        self.card.add_rule()
+        self.task_note = Label("", "secondary", "t2", wrap=True)
+        self.task_note.setObjectName("taskNote")
+        self.card.add(self.task_note)
         self.empty = EmptyState(
             "box",
-            self.tr("Choose where it comes from above, or begin with the starter."),
+            self.tr("Choose where it comes from above, or begin with a starter: one that answers, or one that labels."),
             title=self.tr("No model yet"),
         )
         self.empty.setObjectName("empty")
-        button = Button(self.tr("Use the starter model"), "primary")
-        button.setObjectName("emptyStarter")
-        button.clicked.connect(self._use_starter)
-        self.empty.add_button(button)
+        for name, text, source, kind in (
+            ("emptyStarter", self.tr("Use the starter chat model"), CHAT, "primary"),
+            ("emptyEncoder", self.tr("Use the starter encoder"), ENCODER, "plain"),
+        ):
+            button = Button(text, kind)  # type: ignore[arg-type]
+            button.setObjectName(name)
+            button.clicked.connect(lambda _=False, source=source: self._use_starter(source))
+            self.empty.add_button(button)
         left = QWidget()
         column = QVBoxLayout(left)
         column.setContentsMargins(0, 0, 0, 0)
@@ -309,6 +299,7 @@ class ModelPage(Page):
         notes.set_texts(
             [
                 self.tr("To answer in conversations, take one called instruct or chat."),
+                self.tr("To sort texts by mood, topic or intent, take an encoder, such as a BERT."),
                 self.tr("A smaller one learns faster and fits more easily."),
                 self.tr("Weights that can carry programs (pickle) are never opened."),
             ]
@@ -321,17 +312,17 @@ class ModelPage(Page):
     # Acts.
 
     def _on_source_card(self, kind: str) -> None:
-        self.panel.setCurrentWidget(self._pages[kind])
-        if kind == "starter":
-            self._use_starter()
+        self._show_panel(kind)
+        if kind == "starter" and source_kind(self.session.project.spec.model.source) != "starter":
+            self._choose(STARTER_MODEL[self.session.project.spec.task.kind])
         elif kind == "hub":
             self.hub_field.set_error("")
 
-    def _use_starter(self) -> None:
+    def _use_starter(self, source: str) -> None:
         project = self.session.project
-        busy_with_it = project.spec.model.source == STARTER and (project.model or self.session.model_activity)
+        busy_with_it = project.spec.model.source == source and (project.model or self.session.model_activity)
         if not busy_with_it:
-            self._choose(STARTER)
+            self._choose(source)
 
     def _choose_folder(self) -> None:
         path = QFileDialog.getExistingDirectory(self, self.tr("Choose a model folder"), self._start_folder())
@@ -374,11 +365,11 @@ class ModelPage(Page):
             case "back" if self._last_good:
                 self._choose(self._last_good.source)
             case "starter":
-                self._choose(STARTER)
+                self._choose(STARTER_MODEL[self.session.project.spec.task.kind])
             case "page":
                 QDesktopServices.openUrl(QUrl(f"https://huggingface.co/{model.source}"))
-            case "completion":
-                self.session.choose_task("completion")
+            case "chat" | "completion" | "classification":
+                self.session.choose_task(key)
             case _:
                 pass
 
@@ -402,13 +393,20 @@ class ModelPage(Page):
         self._shown_source = (model.source, model.revision)
         kind = source_kind(model.source)
         self.sources.set_current(kind)
-        self.panel.setCurrentWidget(self._pages[kind])
+        self._show_panel(kind)
         if kind == "hub":
             self.hub_name.setText(model.source)
             self.hub_revision.setText(model.revision or "")
         elif kind in ("folder", "gguf"):
             path: ElidedLabel = getattr(self, f"{kind}_path")
             path.setText(model.source)
+
+    def _show_panel(self, kind: str) -> None:
+        """Under the ways to a model, show what belongs to the chosen one."""
+        self.starters.setVisible(kind == "starter")
+        self.source_card.setVisible(kind != "starter")
+        if kind != "starter":
+            self.panel.setCurrentWidget(self._pages[kind])
 
     def _show_facts(self) -> None:
         project = self.session.project
@@ -418,50 +416,9 @@ class ModelPage(Page):
         self.empty.setVisible(empty)
         self.card.setVisible(not empty)
         self.card.set_title(project.model.name if project.model else model_title(project.spec.model.source))
-        self.facts.set_rows(self._fact_rows(project.model))
-        if project.model and project.model.source == STARTER:
-            self.starter_card.set_facts(self.tr("Ready here"), self.tr("no account"))
-        used = project.spec.model.source == STARTER and not empty
-        self.use_starter.setEnabled(not used)
-        self.use_starter.setText(self.tr("In use") if used else self.tr("Use this model"))
-
-    def _fact_rows(self, model: ModelInfo | None) -> list[tuple[str, str]]:
-        names = [
-            self.tr("Family"),
-            self.tr("Size"),
-            self.tr("Context length"),
-            self.tr("Licence"),
-            self.tr("Chat template"),
-            self.tr("Can be tuned for"),
-            self.tr("Vocabulary"),
-            self.tr("Architecture"),
-            self.tr("Lies in"),
-        ]
-        values = self._fact_values(model) if model else [""] * len(names)
-        return list(zip(names, values, strict=True))
-
-    def _fact_values(self, model: ModelInfo) -> list[str]:
-        family = self.tr("%1, %2 layers").replace("%1", model.family).replace("%2", words.count(model.layers))
-        size = self.tr("%1 weights, %2 on disk (%3)")
-        size = size.replace("%1", words.large(model.parameters)).replace("%2", words.file_size(model.weight_bytes))
-        context = self.tr("%1 tokens").replace("%1", words.count(model.context_length or 0))
-        template = self.tr("Yes, it knows turns of a conversation")
-        return [
-            family,
-            size.replace("%3", model.dtype),
-            context if model.context_length else self.tr("Not stated"),
-            model.licence or self.tr("Not stated; ask its maker before you share the result"),
-            template if model.has_chat_template else self.tr("None, it only goes on with text"),
-            self._tasks(model),
-            self.tr("%1 tokens").replace("%1", words.count(model.vocabulary)),
-            model.architecture,
-            model.path or self.tr("Not on this computer yet"),
-        ]
-
-    def _tasks(self, model: ModelInfo) -> str:
-        names = {"chat": self.tr("conversations"), "completion": self.tr("going on with a text")}
-        text = self.tr(" and ").join(names[task] for task in model.tasks)
-        return text[:1].upper() + text[1:] if text else self.tr("Nothing that TuneDesk does yet")
+        self.facts.set_rows(self._words.rows(project.model))
+        self.starters.show_use("" if empty else project.spec.model.source, project.model)
+        self.task_note.setText(self._words.task_note(project.model, project.spec.task.kind))
 
     def _show_activity(self) -> None:
         activity, progress = self.session.model_activity, self.session.model_progress
@@ -481,6 +438,8 @@ class ModelPage(Page):
         actions: list[tuple[str, str]] = []
         if problem.code == "model.no_template":
             actions.append(("completion", self.tr("Train on plain text")))
+        elif problem.code == "model.wrong_kind" and (model := self.session.project.model) and model.tasks:
+            actions.append((model.tasks[0], self.tr("Tune it for {0}").format(self._words.tasks(model).lower())))
         elif problem.code == "hub.gated":
             actions.append(("page", self.tr("Open its page")))
         if problem.code.startswith(("hub.", "starter.", "disk.")):
@@ -488,7 +447,7 @@ class ModelPage(Page):
         good, source = self._last_good, self.session.project.spec.model.source
         if good and good.source != source:
             actions.append(("back", self.tr("Back to %1").replace("%1", good.name)))
-        elif source != STARTER:
+        elif source not in (CHAT, ENCODER):
             actions.append(("starter", self.tr("Use the starter model")))
         return tuple(actions)
 

@@ -138,6 +138,8 @@ class TrainPage(Page):
         if state.began is None:
             return f"{begin}."
         trained, whole = words.large(state.began.trainable_parameters), words.large(state.began.total_parameters)
+        if spec.task.kind == "classification":
+            return self.tr("{0} and a new output layer, {1} of {2} weights.").format(begin, trained, whole)
         return self.tr("{0}, {1} of {2} weights.").format(begin, trained, whole)
 
     def _show_actions(self, state: RunState) -> None:

@@ -7,30 +7,29 @@ from typing import cast
 from PySide6.QtCore import Qt, QTimer
 from PySide6.QtGui import QHideEvent, QResizeEvent, QShowEvent
 from PySide6.QtWidgets import (
+    QApplication,
     QHBoxLayout,
     QSizePolicy,
-    QSlider,
-    QSpinBox,
     QStackedWidget,
     QVBoxLayout,
     QWidget,
 )
 
-from tunedesk.core.events import Sampling, Side
+from tunedesk.core.events import Side
 from tunedesk.core.project import busy
 from tunedesk.gui import words
 from tunedesk.gui.chatting import ChatSession
+from tunedesk.gui.pages._try_labels import LabelPanel
 from tunedesk.gui.pages._try_parts import (
     SIDES,
     Composer,
     HeadCard,
-    InstructionsPopup,
     Mode,
-    SamplingPopup,
     TurnView,
 )
+from tunedesk.gui.pages._try_sampling import SamplingBar
 from tunedesk.gui.pages.base import Page
-from tunedesk.gui.rail_lines import adapter_step, has_adapter
+from tunedesk.gui.rail_lines import adapter_step, best_right, has_adapter
 from tunedesk.gui.runs_list import run_name
 from tunedesk.gui.session import Session
 from tunedesk.gui.theme import MEASURES, Theme
@@ -38,11 +37,11 @@ from tunedesk.gui.widgets import Button, Card, EmptyState, Label, Rule, Segmente
 from tunedesk.gui.words import problem_item
 
 MOST_SUGGESTIONS = 4
-EMPTY, LOADING, TALK = 0, 1, 2
+EMPTY, LOADING, TALK, LABEL = range(4)
 
 
 class TryPage(Page):
-    """Talk to the base, to the tuned model, or to both at once."""
+    """Talk to the base, to the tuned model, or to both at once; a classifier labels texts in place of a talk."""
 
     def __init__(self, session: Session, chat: ChatSession) -> None:
         super().__init__(session, "try", "")
@@ -52,10 +51,8 @@ class TryPage(Page):
         self._suggested: tuple[str, ...] = ()
         self._bottom = 0
         self.header.set_title(self.tr("Try"))
-        self.header.set_subtitle(self.tr("The same words to both models, with the same seed."))
         self._build_actions()
         self._build_frame()
-        self._build_popups()
         self._connect()
         self.footer.set_back(self.tr("Back: Train"))
         self._show_turns()
@@ -90,6 +87,8 @@ class TryPage(Page):
         self.stack.addWidget(self._build_empty())
         self.stack.addWidget(self._build_loading())
         self.stack.addWidget(self._build_talk())
+        self.labelling = LabelPanel(self.chat)
+        self.stack.addWidget(self.labelling)
         self.body.addWidget(self.stack, 1)
         self.composer_row = QWidget()
         row = QHBoxLayout(self.composer_row)
@@ -179,81 +178,11 @@ class TryPage(Page):
         card.body.setSpacing(4)
         card.add_layout(top)
         card.add_layout(rule)
-        card.add_layout(self._build_sampling())
-        return card
-
-    def _build_sampling(self) -> QHBoxLayout:
-        sampling = self.session.settings.sampling
-        row = QHBoxLayout()
-        row.setContentsMargins(15, 4, 9, 9)
-        row.setSpacing(8)
-        self._add_temperature(row, sampling.temperature)
-        self.at_most = self._spin("atMost", self.tr("Most tokens of an answer"), 1, 8192, sampling.max_new_tokens)
-        self._add_spin(row, self.tr("At most"), self.at_most, self.tr("tokens"))
-        self.seed = self._spin("seed", self.tr("Seed"), 0, 999_999, sampling.seed)
-        self.seed_note = self._add_spin(row, self.tr("Seed"), self.seed, self.tr("same for both"))
-        row.addStretch(1)
-        self.more_button = Button(self.tr("More"), "quiet", trailing="chevron-down", compact=True)
-        self.more_button.setObjectName("moreSampling")
-        self.more_button.setAccessibleName(self.tr("More sampling"))
-        self.prompt_button = Button("", "quiet", trailing="chevron-down", compact=True)
-        self.prompt_button.setObjectName("instructions")
-        row.addWidget(self.more_button)
-        row.addWidget(self.prompt_button)
-        return row
-
-    def _add_temperature(self, row: QHBoxLayout, value: float) -> None:
-        self.temperature = QSlider(Qt.Orientation.Horizontal)
-        self.temperature.setObjectName("temperature")
-        self.temperature.setAccessibleName(self.tr("Temperature"))
-        self.temperature.setToolTip(self.tr("0 always takes the likeliest word; higher is more varied."))
-        self.temperature.setRange(0, 150)
-        self.temperature.setSingleStep(5)
-        self.temperature.setPageStep(10)
-        self.temperature.setFixedWidth(88)
-        self.temperature.setValue(round(value * 100))
-        self.temperature_value = Label("", "strong")
-        self.temperature_value.setObjectName("temperatureValue")
-        self.temperature_value.setMinimumWidth(34)
-        self.temperature.valueChanged.connect(self._show_temperature)
-        self._show_temperature()
-        row.addWidget(Label(self.tr("Temperature"), "secondary", "t2"))
-        row.addWidget(self.temperature)
-        row.addWidget(self.temperature_value)
-        row.addSpacing(8)
-
-    @staticmethod
-    def _spin(name: str, accessible: str, low: int, high: int, value: int) -> QSpinBox:
-        spin = QSpinBox()
-        spin.setObjectName(name)
-        spin.setAccessibleName(accessible)
-        spin.setProperty("compact", True)
-        spin.setButtonSymbols(QSpinBox.ButtonSymbols.NoButtons)
-        spin.setAlignment(Qt.AlignmentFlag.AlignRight)
-        spin.setRange(low, high)
-        spin.setValue(value)
-        spin.setFixedWidth(Theme.of().px(56))
-        return spin
-
-    @staticmethod
-    def _add_spin(row: QHBoxLayout, before: str, spin: QSpinBox, after: str) -> Label:
-        note = Label(after, "secondary", "t2")
-        row.addWidget(Label(before, "secondary", "t2"))
-        row.addWidget(spin)
-        row.addWidget(note)
-        row.addSpacing(8)
-        return note
-
-    def _build_popups(self) -> None:
         settings = self.session.settings
-        self.instructions = InstructionsPopup(settings.system_prompt, parent=self)
-        self.instructions.closed.connect(self._keep_settings)
-        self.more = SamplingPopup(settings.sampling, parent=self)
-        self.more.closed.connect(self._keep_settings)
-        self.more_button.clicked.connect(lambda: self.more.open_above(self.more_button))
-        self.prompt_button.clicked.connect(lambda: self.instructions.open_above(self.prompt_button))
-        self.instructions.text.textChanged.connect(self._show_instructions)
-        self._show_instructions()
+        self.bar = SamplingBar(settings.sampling, settings.system_prompt, popups_in=self)
+        self.bar.closed.connect(self._keep_settings)
+        card.add(self.bar)
+        return card
 
     def _connect(self) -> None:
         self.modes.chosen.connect(self._choose_mode)
@@ -274,7 +203,7 @@ class TryPage(Page):
         self._open_run()
         super().showEvent(event)
         if self.chat.status != "idle":
-            self.composer.setFocus()
+            self._entry.setFocus()
 
     def hideEvent(self, event: QHideEvent) -> None:
         super().hideEvent(event)
@@ -282,20 +211,18 @@ class TryPage(Page):
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         super().resizeEvent(event)
-        self.seed_note.setVisible(self.width() >= Theme.of().px(900))
+        self.bar.seed_note.setVisible(self.width() >= Theme.of().px(900))
 
     def refresh(self) -> None:
         if self.chat.status == "idle":
             self._open_run()
-        status = self.chat.status
-        place = {"idle": EMPTY, "loading": LOADING, "failed": EMPTY}.get(status, TALK)
+        ready = LABEL if self.labels else TALK
+        place = {"idle": EMPTY, "loading": LOADING, "failed": EMPTY}.get(self.chat.status, ready)
         if self.stack.currentIndex() != place:
             self.stack.setCurrentIndex(place)
-        talking = place != EMPTY
-        self.heads_row.setVisible(talking)
-        self.composer_row.setVisible(talking)
-        self.new_button.setVisible(talking)
-        self.modes.setVisible(talking)
+            if place == LABEL:
+                self._take_focus()
+        self._show_frame(loaded=place != EMPTY)
         self._show_empty()
         self._show_stage()
         self._show_sides()
@@ -304,10 +231,56 @@ class TryPage(Page):
         self._show_problems()
         self._show_footer()
 
+    def _take_focus(self) -> None:
+        """Go to the field, which was hidden until now, unless someone is elsewhere in the window."""
+        focused = QApplication.focusWidget()
+        if focused is None or not focused.isVisible() or self.isAncestorOf(focused):
+            self._entry.setFocus()
+
+    @property
+    def labels(self) -> bool:
+        """Whether the model gives labels: it says so once it is loaded, before that the task does."""
+        if self.chat.status in ("ready", "answering"):
+            return bool(self.chat.labels)
+        return self.session.project.spec.task.kind == "classification"
+
+    @property
+    def _in_pairs(self) -> bool:
+        """Whether the data holds two texts in a row, of which only one can be tried."""
+        data = self.session.project.data
+        return data is not None and "text_pair" in data.columns
+
+    @property
+    def _entry(self) -> Composer:
+        return self.labelling.field if self.labels else self.composer
+
+    def _show_frame(self, *, loaded: bool) -> None:
+        """What stands around the middle. There is no base beside a classifier, and nothing to sample."""
+        talking = loaded and not self.labels
+        self.heads_row.setVisible(loaded)
+        self.composer_row.setVisible(talking)
+        self.modes.setVisible(talking)
+        self.new_button.setVisible(loaded)
+        if self.labels:
+            self.header.set_subtitle(self.tr("A text goes in, and every label comes out with how likely it is."))
+            self._set_new_button(self.tr("Clear"), "trash")
+            self.labelling.show_examples(() if self._in_pairs else self.session.examples)
+        else:
+            self.header.set_subtitle(self.tr("The same words to both models, with the same seed."))
+            self._set_new_button(self.tr("New chat"), "plus")
+
+    def _set_new_button(self, text: str, icon_name: str) -> None:
+        if self.new_button.text() != text:
+            self.new_button.setText(text)
+            self.new_button.setAccessibleName(text)
+            self.new_button.set_icon_name(icon_name)
+
     def _show_empty(self) -> None:
         run = self.session.project.run
         loadable = self.session.project.model is not None
-        if busy(run):
+        if self.labels:
+            title, text = self._labels_empty(busy(run))
+        elif busy(run):
             title = self.tr("The run is still training")
             text = self.tr("Training uses the memory now. When it has ended, both models answer here, side by side.")
         else:
@@ -320,7 +293,14 @@ class TryPage(Page):
             title, text = self.tr("The model is not loaded"), self.tr("What stands above has to be settled first.")
         self.empty.set_text(text, title)
         self.train_button.setVisible(self.chat.status != "failed")
-        self.base_button.setVisible(not busy(run) and loadable and not has_adapter(run))
+        self.base_button.setVisible(not busy(run) and loadable and not has_adapter(run) and not self.labels)
+
+    def _labels_empty(self, training: bool) -> tuple[str, str]:
+        if training:
+            text = self.tr("Training uses the memory now. When it has ended, texts get their labels here.")
+            return self.tr("The run is still training"), text
+        text = self.tr("After training, a text that you write here gets its label, and you see how sure the model is.")
+        return self.tr("Nothing is tuned yet"), text
 
     def _show_stage(self) -> None:
         self.stage.setText(self.chat.stage or self.tr("Loading the model"))
@@ -336,6 +316,8 @@ class TryPage(Page):
         return tuple(side for side in wanted if side in loaded) or loaded
 
     def _expected_sides(self) -> tuple[Side, ...]:
+        if self.labels:
+            return ("tuned",)
         return SIDES if self.chat.target[0] else ("base",)
 
     def _show_sides(self) -> None:
@@ -352,6 +334,8 @@ class TryPage(Page):
         step = words.count(kept) if kept is not None else words.DASH
         name = self.tr("{0}, step {1}").format(run_name(project.spec), step)
         self.heads["tuned"].show_facts(name, run.best.loss if run and run.best else None)
+        if run and self.labels and (right := best_right(run)):
+            self.heads["tuned"].show_right(name, right)
         for side, head in self.heads.items():
             head.setVisible(side in self.sides)
         for view in self._turns:
@@ -406,22 +390,16 @@ class TryPage(Page):
         ready = has_adapter(self.session.project.run)
         self.footer.set_next(self.tr("Next: Export"), enabled=ready, kind="primary" if ready else "plain")
         note = ""
-        if self.chat.ready is not None and not self.chat.ready.has_chat_template:
+        if self.labels:
+            note = self.tr("It learned from pairs of texts; one text alone is tried here.") if self._in_pairs else ""
+        elif self.chat.ready is not None and not self.chat.ready.has_chat_template:
             note = self.tr("This model has no chat template: it goes on with your text.")
         self.footer.set_hint(note, "info" if note else "")
-
-    def _show_temperature(self) -> None:
-        self.temperature_value.setText(words.number(self.temperature.value() / 100, 2))
-
-    def _show_instructions(self) -> None:
-        on = bool(self.instructions.text.toPlainText().strip())
-        self.prompt_button.setText(self.tr("Instructions on") if on else self.tr("Instructions off"))
-        self.prompt_button.setAccessibleName(self.prompt_button.text())
 
     # The conversation.
 
     def _show_turns(self) -> None:
-        turns = self.chat.turns
+        turns = [] if self.labels else self.chat.turns
         while self._turns and (
             len(self._turns) > len(turns) or self._turns[-1].turn is not turns[len(self._turns) - 1]
         ):
@@ -439,11 +417,9 @@ class TryPage(Page):
         self._show_buttons()
 
     def _on_answer(self, side: str) -> None:
-        if not self._turns:
-            return
-        view = self._turns[-1]
-        view.show_sides(self.sides, busy=self._is_writing(view))
-        answer = view.turn.answers.get(cast(Side, side))
+        if self._turns:
+            self._turns[-1].show_sides(self.sides, busy=self._is_writing(self._turns[-1]))
+        answer = self.chat.turns[-1].answers.get(cast(Side, side)) if self.chat.turns else None
         if side == "tuned" and answer and answer.ended and answer.text:
             self.session.mark_tried()
 
@@ -479,7 +455,7 @@ class TryPage(Page):
 
     def _new_chat(self) -> None:
         self.chat.new_chat()
-        self.composer.setFocus()
+        self._entry.setFocus()
 
     def _ask_suggestion(self, number: int) -> None:
         self._ask(self._suggested[number])
@@ -493,22 +469,11 @@ class TryPage(Page):
 
     def _ask(self, question: str) -> None:
         self._keep_settings()
-        self.chat.ask(question, self.sides, self.instructions.text.toPlainText(), self.sampling())
+        self.chat.ask(question, self.sides, self.bar.system_prompt(), self.bar.sampling())
         self.composer.setFocus()
-
-    def sampling(self) -> Sampling:
-        """The settings of sampling as they stand."""
-        return Sampling(
-            temperature=self.temperature.value() / 100,
-            top_p=self.more.top_p.value(),
-            top_k=self.more.top_k.value(),
-            repetition_penalty=self.more.penalty.value(),
-            max_new_tokens=self.at_most.value(),
-            seed=self.seed.value(),
-        )
 
     def _keep_settings(self) -> None:
         settings = self.session.settings
-        now = {"sampling": self.sampling(), "system_prompt": self.instructions.text.toPlainText()}
+        now = {"sampling": self.bar.sampling(), "system_prompt": self.bar.system_prompt()}
         if (settings.sampling, settings.system_prompt) != tuple(now.values()):
             self.session.change_settings(**now)

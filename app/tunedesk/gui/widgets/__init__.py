@@ -2,6 +2,7 @@
 
 from tunedesk.gui.theme import MEMORY_PARTS
 from tunedesk.gui.widgets.badge import Badge, BadgeKind
+from tunedesk.gui.widgets.bars import Bar, BarList
 from tunedesk.gui.widgets.button import Button, ButtonKind, IconButton
 from tunedesk.gui.widgets.card import Card, Rule, Severity
 from tunedesk.gui.widgets.checks import CheckItem, CheckList, CheckStatus
@@ -26,6 +27,8 @@ __all__ = [
     "SCHEMATICS",
     "Badge",
     "BadgeKind",
+    "Bar",
+    "BarList",
     "Button",
     "ButtonKind",
     "Card",

@@ -86,6 +86,11 @@ class Field(QWidget):
         self.setSizePolicy(policy)
         self._show()
 
+    def set_label(self, text: str) -> None:
+        """Change the label, which is also what the control is called."""
+        self.label.setText(text)
+        self.control.setAccessibleName(text)
+
     def set_help(self, text: str) -> None:
         """Change the line of help."""
         self._help = text

@@ -1,4 +1,4 @@
-"""How long the conversations are, and where they are cut."""
+"""How long the rows are, and where they are cut."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Histogram(QWidget):
         self._describe()
 
     def set_data(self, counts: Sequence[int], bin_width: int) -> None:
-        """Show how many conversations fall into each bin of `bin_width` tokens, from 0 on."""
+        """Show how many rows fall into each bin of `bin_width` tokens, from 0 on."""
         self._counts, self._bin = list(counts), max(1, bin_width)
         self._describe()
         self.update()
@@ -65,7 +65,7 @@ class Histogram(QWidget):
         self.update()
 
     def _describe(self) -> None:
-        words = self.tr("Length in tokens of %1 conversations").replace("%1", QLocale().toString(sum(self._counts)))
+        words = self.tr("Length in tokens of %1 rows").replace("%1", QLocale().toString(sum(self._counts)))
         if self._cut:
             words += ", " + self._cut_words() + ", " + self._longer_words()
         self.setAccessibleName(words)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -35,6 +36,8 @@ _TURN_GAP: Final = 20
 _JOINER: Final = "\u2060"
 _LINE: Final = "\u2028"
 _RETURN: Final = "↵"
+_FRAME: Final = re.compile(r"\[[A-Z]+\]")
+"""What a tokenizer puts around a text, such as `[CLS]`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,7 +271,8 @@ def _is_chip(span: TokenSpan, role: str) -> bool:
     """Tell what marks a turn (control tokens, the name of the role) from words, also those that the template adds."""
     if _is_special(span.text):
         return True
-    return span.kind == "template" and span.text.strip().casefold() in ("", role.casefold())
+    words = span.text.strip()
+    return span.kind == "template" and (words.casefold() in ("", role.casefold()) or bool(_FRAME.fullmatch(words)))
 
 
 def _with_whole_role(spans: Sequence[TokenSpan], role: str) -> list[TokenSpan]:
@@ -320,12 +324,16 @@ def _format(kind: TokenKind, *, chip: bool) -> QTextCharFormat:
     return shape
 
 
+def _figure(count: int | None) -> str:
+    return "" if count is None else QLocale().toString(count)
+
+
 class TokenLegend(QWidget):
     """What the tints mean, with counts."""
 
     def __init__(self, *, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self._counts: list[tuple[TokenKind, str, int]] = []
+        self._counts: list[tuple[TokenKind, str, int | None]] = []
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
 
     def set_counts(self, trained: int, context: int, template: int = 0, cut: int = 0) -> None:
@@ -336,16 +344,27 @@ class TokenLegend(QWidget):
             ("template", self.tr("Template"), template),
             ("cut", self.tr("Cut off"), cut),
         ]
-        self._counts = entries[:2] + [entry for entry in entries[2:] if entry[2]]
-        self.setAccessibleName(", ".join(f"{name} {QLocale().toString(count)}" for _, name, count in self._counts))
+        self._show([*entries[:2], *(entry for entry in entries[2:] if entry[2])])
+
+    def set_label_counts(self, read: int, cut: int = 0) -> None:
+        """Show what the tints mean where a label is learned: it is one thing and needs no count."""
+        entries: list[tuple[TokenKind, str, int | None]] = [
+            ("trained", self.tr("Label to learn"), None),
+            ("context", self.tr("Tokens read"), read),
+        ]
+        self._show([*entries, ("cut", self.tr("Cut off"), cut)] if cut else entries)
+
+    def _show(self, entries: Sequence[tuple[TokenKind, str, int | None]]) -> None:
+        self._counts = list(entries)
+        self.setAccessibleName(", ".join(f"{name} {_figure(count)}".strip() for _, name, count in entries))
         self.updateGeometry()
         self.update()
 
     def _starts(self) -> list[float]:
         starts = [0.0]
         for _, name, count in self._counts:
-            number = QLocale().toString(count)
-            width = 22 + text_width(name, "secondary") + 5 + text_width(number, "secondary", 600) + 18
+            number = text_width(_figure(count), "secondary", 600)
+            width = 22 + text_width(name, "secondary") + 5 + number + 18
             starts.append(starts[-1] + width)
         return starts
 
@@ -360,9 +379,7 @@ class TokenLegend(QWidget):
             self._swatch(painter, kind, QRectF(left, middle - 7, 15, 14), colours)
             row = QRectF(left + 22, 0, right - left - 22, self.height())
             used = text(painter, row, name, "secondary", colours.t2)
-            text(
-                painter, row.adjusted(used + 5, 0, 0, 0), QLocale().toString(count), "secondary", colours.t1, weight=600
-            )
+            text(painter, row.adjusted(used + 5, 0, 0, 0), _figure(count), "secondary", colours.t1, weight=600)
 
     def _swatch(self, painter: QPainter, kind: TokenKind, box: QRectF, colours: Tokens) -> None:
         if kind == "trained":
