@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.engine.models import tiny_model
+from tunedesk.core.methods import CATALOGUE, TRAINABLE
+
 
 def tunedesk(*arguments: str, home: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
@@ -23,8 +26,58 @@ def tunedesk(*arguments: str, home: Path, **environment: str) -> subprocess.Comp
 def test_that_methods_are_listed_with_their_sources(tmp_path: Path) -> None:
     done = tunedesk("methods", "--json", home=tmp_path)
     rows = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [row["name"] for row in rows] == ["lora", "qlora"]
+    assert [row["name"] for row in rows] == [item.name for item in CATALOGUE]
     assert all("arXiv" in row["source"] for row in rows)
+    assert [row["name"] for row in rows if row["trainable"]] == list(TRAINABLE)
+
+
+def test_that_the_guide_is_grouped_and_one_method_is_shown_in_full(tmp_path: Path) -> None:
+    guide = tunedesk("methods", home=tmp_path).stdout
+    titles = ["Adapters inside the network", "Virtual tokens before the text", "Parts of the model", "All of it"]
+    places = [guide.index(title) for title in titles]
+    assert places == sorted(places)
+    one = tunedesk("methods", "prefix-tuning", home=tmp_path).stdout
+    assert "virtual_tokens" in one
+    assert "Learning rate" in one
+
+
+def test_that_an_unknown_method_gets_a_suggestion(tmp_path: Path) -> None:
+    done = tunedesk("methods", "bitfitt", home=tmp_path)
+    assert done.returncode == 2
+    assert "Did you mean 'bitfit'?" in done.stderr
+
+
+def test_that_the_matrix_says_what_works_together(tmp_path: Path) -> None:
+    rows = [json.loads(line) for line in tunedesk("methods", "--matrix", "--json", home=tmp_path).stdout.splitlines()]
+    found = {(row["family"], row["method"], row["task"]): row for row in rows}
+    assert found["LLaMA", "lora", "chat"]["fits"]
+    assert "none" in found["LLaMA", "bitfit", "chat"]["reason"]
+    assert len(rows) == 8 * 4 * len(CATALOGUE)
+    assert "no biases" in tunedesk("methods", "--matrix", home=tmp_path).stdout
+
+
+def test_that_what_fits_a_model_is_told_with_shares_and_reasons(tmp_path: Path) -> None:
+    folder = str(tiny_model(tmp_path / "model"))
+    rows = [
+        json.loads(line)
+        for line in tunedesk("methods", "--model", folder, "--json", home=tmp_path / "home").stdout.splitlines()
+    ]
+    fits = {row["method"]: row["fits"] for row in rows}
+    assert (fits["lora"], fits["bitfit"]) == (True, False)
+    assert all(0 <= row["share"] <= 1 for row in rows)
+    done = tunedesk("methods", "--model", folder, "--task", "seq2seq", home=tmp_path / "home")
+    assert done.returncode == 2
+    assert "cannot be trained to turn one text into another" in done.stderr
+
+
+def test_that_advice_takes_its_answers_as_options(tmp_path: Path) -> None:
+    given = ("--task", "chat", "--rows", "2000", "--keep-skills", "some", "--memory", "12GiB", "--parameters", "8B")
+    advice = json.loads(tunedesk("methods", "--advise", *given, "--json", home=tmp_path).stdout)
+    assert advice["verdict"] == "peft"
+    assert advice["ranked"][0]["method"] == "qlora"
+    missing = tunedesk("methods", "--advise", "--task", "chat", home=tmp_path)
+    assert missing.returncode == 2
+    assert "--rows N" in missing.stderr
 
 
 def test_that_no_runs_is_said_and_is_no_fault(tmp_path: Path) -> None:

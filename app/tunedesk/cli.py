@@ -6,6 +6,7 @@ Exit status: 0 done, 1 internal error, 2 a problem that the user can mend, 130 s
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import importlib.metadata
 import json
 import platform
@@ -16,7 +17,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
 from pydantic import ValidationError
 from rich.markup import escape
@@ -24,10 +25,13 @@ from rich.markup import escape
 from tunedesk import __version__, terminal
 from tunedesk.core import events as e
 from tunedesk.core.client import EngineProcess
-from tunedesk.core.hardware import read_hardware
-from tunedesk.core.methods import METHODS
+from tunedesk.core.describe import ModelInfo
+from tunedesk.core.hardware import choose_device, read_hardware
+from tunedesk.core.matching import TASKS, Match, matches, matrix, tasks_of, unfit_task
+from tunedesk.core.methods import CATALOGUE, TRAINABLE, Method
 from tunedesk.core.paths import cache_dir, runs_dir, starter_data
-from tunedesk.core.problems import Problem, ProblemError
+from tunedesk.core.problems import Problem, ProblemError, did_you_mean
+from tunedesk.core.recommend import Memory, Situation, advise, room
 from tunedesk.core.runs import RunFolder, cannot_write, create_run, find_run, list_runs, open_run
 from tunedesk.core.spec import RunSpec, read_spec
 from tunedesk.core.state import RunState, reduce_all
@@ -39,6 +43,7 @@ QUESTIONS = (
     "How long do I have to send something back?",
     "Do you repair old lamps?",
 )
+ADVICE_FACTS = ("shift", "tasks", "one_file", "manner", "changing", "prompting", "last_point", "new_parts", "known")
 PACKAGES = (
     "PySide6-Essentials",
     "torch",
@@ -233,27 +238,136 @@ def data(options: argparse.Namespace) -> int:
 
 
 def methods(options: argparse.Namespace) -> int:
-    """`tunedesk methods`."""
-    for item in METHODS:
-        if options.json:
-            _print_json(
-                {
-                    "name": item.name,
-                    "title": item.title,
-                    "summary": item.summary,
-                    "suits": item.suits,
-                    "good": item.good,
-                    "poor": item.poor,
-                    "source": item.source,
-                }
-            )
-            continue
-        OUT.print(f"[bold]{item.title}[/bold]  {item.summary} Suits {item.suits}.")
-        for word, lines in (("good", item.good), ("not for", item.poor)):
-            for line in lines:
-                OUT.print(f"  {word:>7}  {line}")
-        OUT.print(f"  {'source':>7}  {item.source}\n")
+    """`tunedesk methods`: the guide, one method, what fits a model, what fits what, or advice."""
+    if options.matrix:
+        return _show_matrix(as_json=options.json)
+    model = _described(options.model) if options.model else None
+    if options.advise:
+        return _advise(options, model)
+    if options.method:
+        return _show_method(_method_called(options.method), as_json=options.json)
+    if model:
+        return _show_matches(model, options)
+    if options.json:
+        for item in CATALOGUE:
+            _print_json(_method_row(item))
+    else:
+        terminal.show_guide(CATALOGUE)
     return 0
+
+
+def _method_row(item: Method) -> dict[str, Any]:
+    fields = [{"key": field.key, "label": field.label, "help": field.help} for field in item.fields]
+    return {**dataclasses.asdict(item), "fields": fields, "trainable": item.name in TRAINABLE}
+
+
+def _method_called(name: str) -> Method:
+    wanted = name.lower().replace("-", "_")
+    for item in CATALOGUE:
+        if wanted in (item.name, item.title.lower()):
+            return item
+    fix = did_you_mean(wanted, [item.name for item in CATALOGUE])
+    raise ProblemError(Problem(code="cli.method", what=f"There is no method '{name}'.", fix=fix))
+
+
+def _show_method(item: Method, *, as_json: bool) -> int:
+    if as_json:
+        _print_json(_method_row(item))
+    else:
+        terminal.show_method(item)
+    return 0
+
+
+def _described(source: str) -> ModelInfo:
+    found = _collect(e.InspectModel(source=source, fetch=False), (e.ModelDescribed,))
+    return next(event.info for event in found if isinstance(event, e.ModelDescribed))
+
+
+def _show_matches(model: ModelInfo, options: argparse.Namespace) -> int:
+    task = options.task or (tasks_of(model) or TASKS)[0]
+    problem = unfit_task(model, task)
+    if problem:
+        raise ProblemError(problem)
+    found = matches(model, task, options.labels)
+    if options.json:
+        for item in found:
+            _print_json(_match_row(item))
+    else:
+        terminal.show_matches(model, task, found)
+    return 0
+
+
+def _match_row(item: Match) -> dict[str, Any]:
+    problem = item.problem.model_dump() if item.problem else None
+    return {**dataclasses.asdict(item), "problem": problem, "fits": item.problem is None}
+
+
+def _show_matrix(*, as_json: bool) -> int:
+    table = matrix()
+    if not as_json:
+        terminal.show_matrix(table)
+        return 0
+    for family, cells in table.items():
+        for item in cells:
+            reason = item.problem.what if item.problem else ""
+            _print_json(
+                {"family": family, "method": item.method, "task": item.task, "fits": not reason, "reason": reason}
+            )
+    return 0
+
+
+def _advise(options: argparse.Namespace, model: ModelInfo | None) -> int:
+    """`tunedesk methods --advise`: ask what is not given, and answer."""
+    asks = not options.json and sys.stdin.isatty()
+    answers: dict[str, Any] = {
+        key: _memory(options, model, asks=asks) if key == "memory" else _answered(key, options, asks=asks)
+        for key in terminal.ADVICE_QUESTIONS
+    }
+    facts: dict[str, Any] = {name: getattr(options, name) for name in ADVICE_FACTS}
+    if asks and any(getattr(options, key) is None for key in answers):
+        with suppress(EOFError):
+            facts.update(terminal.ask_facts())
+    situation = Situation(**answers, **facts, parameters=model.parameters if model else options.parameters)
+    advice = advise(situation, model)
+    if options.json:
+        _print_json({**dataclasses.asdict(advice), "situation": dataclasses.asdict(situation)})
+    else:
+        terminal.show_advice(advice)
+    return 0
+
+
+def _answered(key: str, options: argparse.Namespace, *, asks: bool) -> Any:
+    """The answer to the question `key`, from the options or the person. Raises `ProblemError` where there is none."""
+    given = getattr(options, key)
+    if given is not None:
+        return given
+    if asks:
+        with suppress(EOFError):
+            return terminal.ask_for(key)
+    question = terminal.ADVICE_QUESTIONS[key]
+    choices = f" {', '.join(dict(question.answers))}" if question.answers else " N"
+    raise ProblemError(
+        Problem(
+            code="cli.question", what="An answer is missing.", found=question.text, fix=f"{question.option}{choices}"
+        )
+    )
+
+
+def _memory(options: argparse.Namespace, model: ModelInfo | None, *, asks: bool) -> Memory:
+    """How much room there is: as stated, or by the size of the model and of the memory stated or here."""
+    size: int | None = model.parameters if model else options.parameters
+    stated = options.memory
+    if stated in get_args(Memory) or (stated is None and size is None):
+        return cast(Memory, _answered("memory", options, asks=asks))
+    if size is None:
+        fix = "Add --parameters (such as 7B) or --model, or say ample, fits, tight or short."
+        raise ProblemError(Problem(code="cli.value", what=f"--memory {stated} needs a model's size.", fix=fix))
+    try:
+        device = choose_device(read_hardware(), f"memory:{stated}" if stated else "auto")
+    except ValueError as error:
+        fix = "Say ample, fits, tight or short, or a size such as 12GiB."
+        raise ProblemError(Problem(code="cli.value", what=f"--memory {stated} cannot be used.", fix=fix)) from error
+    return room(size, device.free_bytes)
 
 
 def chat(options: argparse.Namespace) -> int:
@@ -684,7 +798,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--model", metavar="M", help="see it with this model's eyes")
     sub.add_argument("--task", choices=["auto", "chat", "completion"], default="auto")
     sub.add_argument("--column", action="append", default=[], metavar="ROLE=COLUMN", help="e.g. prompt=question")
-    add("methods", methods, "every method: what it is for, what it costs, when not to use it")
+    _add_methods(add("methods", methods, "every method: what it is for, what it costs, when not to use it"))
     _add_chat(add("chat", chat, "talk to a run or a model"))
     sub = add("export", export, "save a run's adapter and check it")
     sub.add_argument("run", metavar="RUN_DIR")
@@ -697,6 +811,42 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--to", metavar="DIR", default=".", help="where RUN.toml is written")
     add("doctor", doctor, "hardware, versions and what works here; safe to paste in public")
     return parser
+
+
+def _add_methods(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("method", metavar="NAME", nargs="?", help="one method in full")
+    sub.add_argument("--model", metavar="M", help="which methods work on this model, and how much of it they train")
+    sub.add_argument("--task", choices=TASKS)
+    sub.add_argument("--labels", type=int, default=2, metavar="N", help="how many labels (default: 2)")
+    sub.add_argument("--matrix", action="store_true", help="every method with every task and family")
+    sub.add_argument("--advise", action="store_true", help="which method suits; asks what these options do not say:")
+    sub.add_argument("--rows", type=int, metavar="N", help="rows of training data")
+    sub.add_argument(
+        "--memory", metavar="M", help="beside the model: ample, fits, tight, short; or a size such as 12GiB"
+    )
+    sub.add_argument("--keep-skills", dest="keep", choices=["little", "some", "much"], help="how much they matter")
+    sub.add_argument("--parameters", type=_count, metavar="N", help="weights of the model, such as 7B or 135M")
+    sub.add_argument("--shift", choices=["near", "far"], default="near", help="far: a new language or domain")
+    sub.add_argument("--tasks", type=int, default=1, metavar="N", help="tasks that share one model")
+    sub.add_argument("--one-file", action="store_true", help="a single plain model must come out")
+    sub.add_argument("--manner", action="store_true", help="a tone or persona is wanted, not a skill")
+    sub.add_argument("--changing", action="store_true", help="the data holds facts that soon change")
+    sub.add_argument("--prompting", choices=["untried", "enough", "weak"], default="untried", help="how far it got")
+    sub.add_argument("--last-point", action="store_true", help="the last point of quality is worth any price")
+    sub.add_argument("--new-parts", action="store_true", help="the network itself is to change")
+    sub.add_argument(
+        "--unknown-network", dest="known", action="store_false", help="it is no transformer of a common family"
+    )
+
+
+def _count(text: str) -> int:
+    """A number such as ``7B``, ``135M`` or ``66,000,000``."""
+    scale = {"k": 10**3, "m": 10**6, "b": 10**9}.get(text[-1:].lower(), 1)
+    number = text[:-1] if scale > 1 else text
+    try:
+        return int(float(number.replace(",", "")) * scale)
+    except (ValueError, OverflowError):
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number such as 7B, 135M or 66000000") from None
 
 
 def _add_chat(sub: argparse.ArgumentParser) -> None:

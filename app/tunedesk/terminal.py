@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -15,8 +17,11 @@ from rich.text import Text
 from tunedesk.core import events as e
 from tunedesk.core.describe import DataInfo, ModelInfo, RenderedRow
 from tunedesk.core.hardware import GIB
+from tunedesk.core.matching import TASK_WORDS, TASKS, Match, Task, short
+from tunedesk.core.methods import CATALOGUE, GROUPS, TRAINABLE, Method, default_learning_rate, method
 from tunedesk.core.plan import Plan
 from tunedesk.core.problems import Problem
+from tunedesk.core.recommend import Advice
 from tunedesk.core.state import RunState, reduce
 
 OUT = Console(highlight=False, emoji=False)
@@ -234,3 +239,208 @@ def side_by_side(question: str, base: str, tuned: str) -> None:
     table.add_column("Tuned", ratio=1, overflow="fold")
     table.add_row(Text(base), Text(tuned))
     OUT.print(table)
+
+
+# Methods.
+
+
+def show_guide(items: Sequence[Method]) -> None:
+    """Every method in a few lines, by where it changes the network."""
+    for group, title in GROUPS.items():
+        OUT.print(f"[bold]{title}[/bold]\n")
+        for item in items:
+            if item.group == group:
+                _show_in_short(item)
+    OUT.print(
+        "More of one: tunedesk methods NAME. What works on a model: --model M. Which suits: --advise.", markup=False
+    )
+
+
+def _show_in_short(item: Method) -> None:
+    OUT.print(f"[bold]{item.title}[/bold] [dim]({item.name})[/dim]  {item.summary} Suits {item.suits}.{_not_yet(item)}")
+    _show_points(item)
+    OUT.print()
+
+
+def _not_yet(item: Method) -> str:
+    return "" if item.name in TRAINABLE else " [dim]Not in this version yet.[/dim]"
+
+
+def _trained_now() -> str:
+    titles = [item.title for item in CATALOGUE if item.name in TRAINABLE]
+    return "" if len(titles) == len(CATALOGUE) else f"This version trains {' and '.join(titles)}."
+
+
+def _show_points(item: Method) -> None:
+    for word, lines in (("good", item.good), ("not for", item.poor)):
+        for line in lines:
+            OUT.print(f"  {word:>7}  {line}", markup=False)
+    OUT.print(f"  {'source':>7}  {item.source}", markup=False)
+
+
+def show_method(item: Method) -> None:
+    """One method in full."""
+    _show_in_short(item)
+    yes = {True: "yes", False: "no"}
+    rates = sorted({default_learning_rate(item.name, size) for size in (10**8, 10**9, 7 * 10**9, 70 * 10**9)})
+    low, high = f"{rates[0]:g}", f"{rates[-1]:g}"
+    facts = (
+        ("What it changes", item.changes),
+        ("Learning rate", f"{low if low == high else f'{low} to {high}, by the size of the model'}: {item.rates}."),
+        ("Becomes part of the model's weights", yes[item.merges]),
+        ("Works on 4-bit weights", yes[item.four_bit]),
+        ("Takes places from the context", yes[item.virtual]),
+    )
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for name, value in facts:
+        table.add_row(name, Text(value))
+    OUT.print(table)
+    if not item.fields:
+        OUT.print("\nIt has no settings of its own.")
+        return
+    settings = Table("\nSetting", "\nKey", "\nWhat it does", box=None, pad_edge=False)
+    for field in item.fields:
+        settings.add_row(field.label, field.key, Text(field.help))
+    OUT.print(settings)
+
+
+def show_matches(model: ModelInfo, task: Task, found: Sequence[Match]) -> None:
+    """What works on one model for one task, how much of it is trained, and why the rest does not."""
+    OUT.print(f"{escape(model.name)}, {weights(model.parameters)}, to {TASK_WORDS[task]}:")
+    table = Table("Method", box=None, pad_edge=False)
+    table.add_column("Trained", justify="right")
+    table.add_column("Share", justify="right")
+    table.add_column("")
+    for item in found:
+        title = method(item.method).title
+        if item.problem:
+            words = " ".join(part for part in (item.problem.what, item.problem.found, item.problem.fix) if part)
+            table.add_row(title, "–", "–", Text(f"✗ {words}"))
+        else:
+            words = " ".join(("✓", *item.cautions))
+            table.add_row(title, f"{item.trained:,}", share(item.share), Text(words))
+    OUT.print(table)
+    OUT.print(_trained_now())
+
+
+def share(value: float) -> str:
+    """A share with as many digits as it needs: ``2.4%``, ``0.052%``."""
+    if value >= 0.01:
+        return f"{value:.1%}".replace(".0%", "%")
+    return f"{value:.3%}"
+
+
+def show_matrix(table: Mapping[str, Sequence[Match]]) -> None:
+    """Every family with every task, then with every method: yes, or why not in a few words."""
+    heads = Table("", *table, box=None, pad_edge=False)
+    for task in TASKS:
+        cells = [next(item for item in row if item.task == task) for row in table.values()]
+        problems = [item.problem if _is_task(item) else None for item in cells]
+        heads.add_row(task, *(short(problem) for problem in problems))
+    heads.add_row()
+    for entry in CATALOGUE:
+        heads.add_row(entry.title, *(_cell(row, entry) for row in table.values()))
+    OUT.print(heads)
+    names = ", ".join(row[0].model for row in table.values())
+    OUT.print(f"\nAs of {names}. In full for one model: tunedesk methods --model M", markup=False)
+    OUT.print(_trained_now())
+
+
+def _is_task(item: Match) -> bool:
+    return item.problem is not None and item.problem.code.startswith("model.")
+
+
+def _cell(row: Sequence[Match], entry: Method) -> str:
+    """The answer for the tasks that the family can do at all; the task where they differ."""
+    mine = [item for item in row if item.method == entry.name and not _is_task(item)]
+    words = {short(item.problem) for item in mine}
+    if len(words) == 1:
+        return words.pop()
+    return ", ".join(f"{item.task}: {short(item.problem)}" for item in mine) or "–"
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question of the advice, what may be answered (value, words), and the option that answers it."""
+
+    text: str
+    option: str
+    answers: tuple[tuple[str, str], ...] = ()
+
+
+ADVICE_QUESTIONS = {
+    "task": Question(
+        "What should the model learn?", "--task", tuple((task, words) for task, words in TASK_WORDS.items())
+    ),
+    "rows": Question("How many rows of data are there?", "--rows"),
+    "memory": Question(
+        "How much memory is there beside the model?",
+        "--memory",
+        (
+            ("ample", "enough to train every weight, 18 bytes each"),
+            ("fits", "enough for its weights in 16 bits and some more"),
+            ("tight", "enough for its weights in 4 bits alone"),
+            ("short", "less than that"),
+        ),
+    ),
+    "keep": Question(
+        "How much do its old skills matter?",
+        "--keep-skills",
+        (("little", "not much"), ("some", "it should stay sensible"), ("much", "nothing may be lost")),
+    ),
+}
+
+
+def ask_for(key: str) -> Any:
+    """Ask one of `ADVICE_QUESTIONS` until it is answered with one of the words or numbers there."""
+    question = ADVICE_QUESTIONS[key]
+    OUT.print(f"[bold]{question.text}[/bold]")
+    for value, words in question.answers:
+        OUT.print(f"  {value:<15} {words}", markup=False)
+    while True:
+        answer = input("> ").strip().lower().replace(",", "")
+        if not question.answers and answer.isdecimal():
+            return int(answer)
+        if answer in dict(question.answers):
+            return answer
+        OUT.print("One of the words on the left." if question.answers else "A whole number.")
+
+
+_FACTS: dict[str, tuple[dict[str, Any], str]] = {
+    "changing": ({"changing": True}, "the data holds facts that soon change"),
+    "prompt": ({"prompting": "enough"}, "a good prompt does it already"),
+    "tried": ({"prompting": "weak"}, "a good prompt was tried and is not enough"),
+    "far": ({"shift": "far"}, "the data is in another language or a field that the model hardly knows"),
+    "best": ({"last_point": True}, "the last point of quality is worth any price"),
+    "manner": ({"manner": True}, "it is about a tone or a persona, not a skill"),
+    "single": ({"one_file": True}, "a single plain model must come out"),
+    "network": ({"new_parts": True}, "the network itself is to change"),
+    "unknown": ({"known": False}, "the model is no transformer of a common family"),
+}
+
+
+def ask_facts() -> dict[str, Any]:
+    """Ask which of a few facts hold; the fields of a `Situation` that follow."""
+    OUT.print("[bold]Is any of this so?[/bold] Words from the left, or Enter for none.")
+    for word, (_, text) in _FACTS.items():
+        OUT.print(f"  {word:<15} {text}", markup=False)
+    said = input("> ").lower().replace(",", " ").split()
+    return {key: value for word in said if word in _FACTS for key, value in _FACTS[word][0].items()}
+
+
+def show_advice(advice: Advice) -> None:
+    """The verdict, its reasons and the methods in order."""
+    verdicts = {
+        "peft": "Train a small part of the model.",
+        "full": "Train all of the model.",
+        "none": "Do not train.",
+        "cannot": "These methods do not work here.",
+    }
+    OUT.print(f"[bold]{verdicts[advice.verdict]}[/bold]")
+    for reason in advice.reasons:
+        OUT.print(f"  {reason}", markup=False)
+    for place, choice in enumerate(advice.ranked, 1):
+        item = method(choice.method)
+        OUT.print(f"{place}. [bold]{item.title}[/bold]  {choice.why}{_not_yet(item)}")
+    if advice.instead:
+        OUT.print(advice.instead, markup=False)

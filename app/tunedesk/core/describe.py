@@ -27,6 +27,12 @@ class ModelInfo(_Description):
 
     `path` is the local folder of safetensors that is loaded, or None while the model is not on this computer.
     `kind` is ``decoder`` (writes text), ``encoder`` (reads text) or ``seq2seq``.
+
+    The last fields say what methods need to know; None is not known, as in descriptions made by older versions.
+    `biases` counts the biases, of norms too. `layer_kinds` are the kinds of layers that there are, in transformers'
+    words (``full_attention``, ``sliding_attention``, ``conv``), or ``recurrent`` and ``latent_attention``; with
+    `sliding_window` a sliding one sees that many tokens. `takes_past`: whether attention takes keys and values that
+    were there before the text. `classifies`: whether transformers has a classifier of this family.
     """
 
     source: str
@@ -51,6 +57,12 @@ class ModelInfo(_Description):
     has_chat_template: bool
     tasks: tuple[TaskKind, ...]
     origin: Literal["starter", "folder", "gguf", "hub"]
+    biases: int | None = None
+    layer_kinds: tuple[str, ...] = ()
+    sliding_window: int | None = None
+    takes_past: bool | None = None
+    classifies: bool | None = None
+    embedding_size: int | None = None
 
 
 class Finding(_Description):

@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import Literal
 
+import psutil
+
 from tunedesk.core.events import Chat, Export, InspectData, InspectModel, Job, MakePlan, Train
 from tunedesk.core.runs import open_run
 from tunedesk.engine.channel import Channel
@@ -51,6 +53,10 @@ def perform(job: Job, channel: Channel) -> Outcome:
             return export(job, channel)
 
 
+_LOOK, _FREE = 0.2, 0.5
+"""Seconds in which other work is looked for, and cores that it may keep busy without being in the way."""
+
+
 def _wait_awake() -> None:
     """Let waiting threads look for work for a moment before they sleep; must come before torch is imported.
 
@@ -58,5 +64,5 @@ def _wait_awake() -> None:
     with sleep at once, a spin count of 1,000 and of 20,000: with free cores 1.5, 1.2 and 1.0 s; beside other work for
     every core 1.6, 1.7 and 3.9 s. So it depends on what else is running when the training begins.
     """
-    free = hasattr(os, "getloadavg") and os.getloadavg()[0] < 0.75 * (os.cpu_count() or 1)
-    os.environ.setdefault("GOMP_SPINCOUNT", "20000" if free else "1000")
+    busy_cores = psutil.cpu_percent(interval=_LOOK) / 100 * (psutil.cpu_count() or 1)  # not the load of minutes ago
+    os.environ.setdefault("GOMP_SPINCOUNT", "20000" if busy_cores < _FREE else "1000")

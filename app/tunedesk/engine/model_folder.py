@@ -80,6 +80,55 @@ _CONV1D_FAMILIES = ("gpt2", "gpt-sw3", "openai-gpt", "decision_transformer", "im
 """Families whose linear layers are transformers' Conv1D: their weights are stored (in, out)."""
 
 _NOT_LINEAR = re.compile(r"embed|wte|wpe|lm_head|shared|relative_attention_bias|norm|^ln_|^score$|^classifier$|^conv")
+_PRETRAINING_HEAD = re.compile(r"(cls|lm_head|vocab_\w+|predictions|generator_\w+|discriminator_\w+)\.")
+"""Begins the names of an encoder's output layers for pretraining, which no task of ours uses."""
+
+_TAKES_PAST = (
+    "bert",
+    "roberta",
+    "xlm-roberta",
+    "xlm-roberta-xl",
+    "camembert",
+    "electra",
+    "ernie",
+    "megatron-bert",
+    "roberta-prelayernorm",
+    "data2vec-text",
+    "rembert",
+    "roc_bert",
+    "xmod",
+    "t5",
+    "mt5",
+    "bart",
+)
+"""Encoders and seq2seq models whose attention takes keys and values from before, tried with transformers 5.23.
+
+Other encoders have no argument for them (DistilBERT, MPNet, ALBERT, DeBERTa, ModernBERT) or fail (BigBird, RoFormer).
+"""
+
+_RECURRENT = ("mamba", "mamba2", "falcon_mamba", "rwkv", "xlstm")
+"""Families without any attention."""
+
+_PARTLY_RECURRENT = (
+    "bamba",
+    "falcon_h1",
+    "granitemoehybrid",
+    "jamba",
+    "kimi_linear",
+    "nemotron_h",
+    "qwen3_5_text",
+    "qwen3_next",
+    "recurrent_gemma",
+    "zamba",
+    "zamba2",
+)
+"""Families that mix attention with recurrent layers and need not say so in `layer_types`."""
+
+_PARTLY_SLIDING = ("cohere2", "gemma2", "gemma3_text", "gpt_oss")
+"""Families in which every few layers see the whole text, where `layer_types` is not stated."""
+
+_ATTENTION = {"attention", "full_attention", "sliding_attention", "chunked_attention"}
+
 _BUFFERS = re.compile(r"(\.attn\.(bias|masked_bias)|rotary_emb\.inv_freq|position_ids)$")
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _TOKENIZERS = (
@@ -460,7 +509,54 @@ def _describe(
         has_chat_template=template,
         tasks=_tasks(kind, template),
         origin=origin,
+        **_method_facts(text, model_type, kind, kept),
     )
+
+
+def _method_facts(text: dict[str, Any], model_type: str, kind: Kind, tensors: list[Tensor]) -> dict[str, Any]:
+    """What decides which methods work on the model."""
+    kinds = _layer_kinds(text, model_type)
+    window = _number(text, "sliding_window")
+    return {
+        "biases": _count_biases(tensors, kind),
+        "layer_kinds": kinds,
+        "sliding_window": window if "sliding_attention" in kinds else None,
+        "takes_past": _takes_past(kinds, model_type, kind),
+        "classifies": model_type
+        in _mapping_names("modeling_auto.py", "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES"),
+        "embedding_size": _number(text, "embedding_size", "input_embedding_size", "word_embed_proj_dim"),
+    }
+
+
+def _count_biases(tensors: list[Tensor], kind: Kind) -> int:
+    """Biases of layers and norms; old BERT files call those of norms ``beta``."""
+    mine = (item for item in tensors if kind != "encoder" or not _PRETRAINING_HEAD.match(item.name))
+    return sum(math.prod(item.shape) for item in mine if item.name.rpartition(".")[2] in ("bias", "beta"))
+
+
+def _layer_kinds(text: dict[str, Any], model_type: str) -> tuple[str, ...]:
+    """The kinds of layers, each once; what is not stated is full attention."""
+    stated = text.get("layer_types") or text.get("layers_block_type") or text.get("block_types")
+    if isinstance(stated, list):
+        return tuple(dict.fromkeys(map(str, stated)))
+    if model_type in _RECURRENT:
+        return ("recurrent",)
+    if model_type in _PARTLY_RECURRENT:
+        return ("full_attention", "recurrent")
+    if _number(text, "kv_lora_rank"):
+        return ("latent_attention",)
+    if model_type in _PARTLY_SLIDING:
+        return ("sliding_attention", "full_attention")
+    slides = _number(text, "sliding_window") and text.get("use_sliding_window", not model_type.startswith("qwen"))
+    return ("sliding_attention",) if slides else ("full_attention",)
+
+
+def _takes_past(kinds: tuple[str, ...], model_type: str, kind: Kind) -> bool | None:
+    if kind == "decoder":
+        return _ATTENTION.issuperset(kinds)
+    if model_type in _TAKES_PAST:
+        return True
+    return False if kind == "encoder" else None
 
 
 def _text_part(config: dict[str, Any]) -> dict[str, Any]:
