@@ -6,7 +6,7 @@ import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -99,11 +99,11 @@ class Label(Objective):
 
     def loss(self, batch: LabelBatch, verdicts: Verdicts | None = None) -> torch.Tensor:
         here = batch.to(self.device)
-        lean = self.fast is not None
         if self.fast is not None:
-            self.fast.refresh()
-        with nullcontext() if lean else arithmetic(self.device, self.precision):
-            scores = self.model(**here.inputs()).logits.float()
+            scores = self.fast.scores(here.inputs()).float()
+        else:
+            with arithmetic(self.device, self.precision):
+                scores = self.model(**here.inputs()).logits.float()
         if verdicts is not None:
             verdicts.right.extend(batch.labels.tolist())
             verdicts.given.extend(scores.argmax(-1).tolist())

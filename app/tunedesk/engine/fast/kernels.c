@@ -50,6 +50,12 @@ static inline float quick_exp(float x) {
     return p * scale.number;
 }
 
+static inline uint32_t mixed(uint32_t x) {
+    x = (x ^ (x >> 16)) * 0x85ebca6bu;
+    x = (x ^ (x >> 13)) * 0xc2b2ae35u;
+    return x ^ (x >> 16);
+}
+
 static const float NF4[16] = {
     -1.0f, -0.6961928009986877f, -0.5250730514526367f, -0.39491748809814453f, -0.28444138169288635f,
     -0.18477343022823334f, -0.09105003625154495f, 0.0f, 0.07958029955625534f, 0.16093020141124725f,
@@ -276,6 +282,15 @@ void NAME(softmax_forward)(T *scores, float *log_sum, int64_t heads, int64_t row
         memset(row + high, 0, (L - high) * sizeof(T));
         log_sum[n] = log_of;
     }
+}
+
+/* out = x with a share of it set to 0 and the rest scaled up: which, is a hash (murmur3's last steps) of place and seed,
+   so that the way back needs no mask. */
+void NAME(dropout)(const T *x, T *out, int64_t count, int64_t seed, float share) {
+    uint32_t start = mixed((uint32_t)seed), limit = (uint32_t)(share * 4294967296.0);
+    float scale = 1.0f / (1.0f - share);
+    PARALLEL for (int64_t i = 0; i < count; i++)
+        out[i] = ST(mixed(start ^ (uint32_t)i) >= limit ? LD(x[i]) * scale : 0.0f);
 }
 
 /* Scores to shares, and gradients of shares to gradients of scores, both in place. */

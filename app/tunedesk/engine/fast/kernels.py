@@ -200,6 +200,18 @@ def attend_backward(
     return result
 
 
+def dropout(x: Tensor, share: float, seed: int) -> Tensor:
+    """x with `share` of it set to 0 and the rest scaled up; the same places for the same seed and shape."""
+    flat = x.contiguous()
+    if (run := _native("dropout", flat)) is not None:
+        out = torch.empty_like(flat)
+        run(_at(flat), _at(out), _n(flat.numel()), _n(seed), _f(share))
+        return out
+    chance = torch.Generator(flat.device if flat.device.type != "meta" else "cpu").manual_seed(seed)
+    kept = torch.rand(flat.shape, generator=chance, device=chance.device).to(flat.device) >= share
+    return flat * kept / (1 - share)
+
+
 def cross_entropy(scores: Tensor, targets: Tensor, weight: float, scale: float = 1.0, cap: float = 0.0) -> Tensor:
     """The cross entropies of (M, V) scores, fp32 (M,); scores become their gradients times `weight` unless it is 0.
 
