@@ -1,11 +1,12 @@
 """RUN.toml: reads back, and says everything that is wrong with it."""
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from tunedesk.core.problems import ProblemError
-from tunedesk.core.spec import RunSpec, parse_spec, read_spec
+from tunedesk.core.spec import MethodName, MethodSection, RunSpec, fields_of, parse_spec, read_spec
 
 
 def problems_of(text: str, *overrides: str) -> list[str]:
@@ -123,3 +124,66 @@ def test_that_a_run_file_that_is_no_text_says_what_to_do(tmp_path: Path) -> None
         with pytest.raises(ProblemError) as caught:
             read_spec(path)
         assert caught.value.problems[0].fix
+
+
+# Methods and the fields they have.
+
+
+@pytest.mark.parametrize("name", get_args(MethodName))
+def test_that_a_method_with_its_own_fields_reads_back(name: MethodName) -> None:
+    section = MethodSection(name=name)
+    spec = RunSpec(method=section)
+    again = parse_spec(spec.to_toml())
+    assert again == spec
+    assert again.method.model_fields_set <= {"name", *fields_of(name)}
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        ("name = 'prefix_tuning'\nrank = 8", ("has no 'rank'", "virtual_tokens, prefix_projection", "lora, qlora")),
+        ("name = 'bitfit'\nvirtual_tokens = 8", ("has no 'virtual_tokens'", "no settings of its own", "prompt_tuning")),
+        ("name = 'full'\nquantised = true", ("has no 'quantised'", "cannot take small steps", "leave")),
+        ("name = 'bitfit'\nquantised = true", ("has no 'quantised'", "16 bits", "houlsby")),
+        ("name = 'adalora'\ndora = true", ("has no 'dora'", "rank, alpha", "qlora")),
+        ("name = 'qlora'\nquantised = false", ("4 bits", 'name = "lora"')),
+        ("name = 'qlora'\ninit = 'pissa'", ("cannot be changed", 'init = "default"')),
+        ("name = 'lora'\nquantised = true\ninit = 'pissa'", ("cannot be changed", "quantised = false")),
+        ("name = 'prompt_tuning'\nprompt_init = 'text'", ("there is none", "prompt_text")),
+        ("name = 'prompt_tuning'\nprompt_text = 'Be kind.'", ("would not be used", 'prompt_init = "text"')),
+        ("name = 'prefix_tuning'\nencoder_hidden_size = 8", ("has no network", "prefix_projection = true")),
+        ("name = 'compacter'\nbottleneck = 10", ("equal parts", "multiple of hypercomplex")),
+        ("name = 'houlsby'\nbottleneck = 0", ("greater than or equal to 1",)),
+        ("name = 'lora'\nlora_plus_ratio = 0.5", ("greater than or equal to 1",)),
+        ("name = 'prefix_tunning'", ("Did you mean 'prefix_tuning'?",)),
+    ],
+)
+def test_that_what_a_method_cannot_use_is_a_problem(lines: str, words: tuple[str, ...]) -> None:
+    (text,) = problems_of(f"[method]\n{lines}\n")
+    for word in words:
+        assert word.lower() in text.lower()
+
+
+def test_that_fields_of_another_method_are_left_out_of_the_file() -> None:
+    section = MethodSection(name="prefix_tuning", rank=8, virtual_tokens=5)
+    spec = parse_spec(RunSpec(method=section).to_toml())
+    assert (spec.method.virtual_tokens, spec.method.rank) == (5, 16)
+
+
+def test_that_auto_holds_qlora_alone_in_4_bits() -> None:
+    packed = {name for name in get_args(MethodName) if MethodSection(name=name).packed}
+    assert packed == {"qlora"}
+    assert MethodSection(name="houlsby", quantised=True).packed
+
+
+def test_that_the_waist_of_an_adapter_follows_its_paper() -> None:
+    assert MethodSection(name="houlsby").waist(768) == 64
+    assert MethodSection(name="compacter").waist(768) == 24
+    assert MethodSection(name="compacter", hypercomplex=5).waist(768) == 25
+    assert MethodSection(name="compacter").waist(64) == 4
+    assert MethodSection(name="compacter", bottleneck=48).waist(768) == 48
+
+
+def test_that_virtual_tokens_take_places_from_the_context() -> None:
+    taken = {name for name in get_args(MethodName) if MethodSection(name=name).places_taken}
+    assert taken == {"prefix_tuning", "prompt_tuning", "p_tuning"}

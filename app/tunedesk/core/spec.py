@@ -12,9 +12,12 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tunedesk.core.describe import TaskKind
-from tunedesk.core.methods import METHODS
 from tunedesk.core.problems import Problem, ProblemError, did_you_mean
 
+MethodName = Literal[
+    "lora", "qlora", "adalora", "ia3", "prefix_tuning", "prompt_tuning", "p_tuning", "houlsby", "compacter", "bitfit",
+    "last_layer", "full",
+]  # fmt: skip
 Auto = Literal["auto"]
 PositiveInt = Annotated[int, Field(ge=1)]
 
@@ -67,10 +70,12 @@ class DataSection(_Section):
 
 
 class MethodSection(_Section):
-    """How it learns."""
+    """How it learns. Which fields a method has says `fields_of`."""
 
-    name: Literal["lora", "qlora"] = Field(default="lora", description="See `tunedesk methods`.")
-    rank: int = Field(default=16, ge=1, le=1024, description="Width of the two thin matrices.")
+    name: MethodName = Field(default="lora", description="See `tunedesk methods`.")
+    rank: int = Field(
+        default=16, ge=1, le=1024, description="Width of the two thin matrices. In adalora the mean width at the end."
+    )
     alpha: Auto | Annotated[float, Field(gt=0)] = Field(
         default="auto", description="Scale of the adapter: alpha / rank. auto is twice the rank."
     )
@@ -78,6 +83,93 @@ class MethodSection(_Section):
     target_modules: Literal["all-linear", "attention"] | tuple[str, ...] = Field(
         default="all-linear", description="all-linear, attention, or a list of module names."
     )
+    rslora: bool = Field(default=False, description="Scale by alpha / sqrt(rank), which keeps high ranks learning.")
+    dora: bool = Field(default=False, description="Learn the length of each weight column apart from its direction.")
+    init: Literal["default", "pissa"] = Field(
+        default="default", description="pissa: start from the principal parts of each weight matrix."
+    )
+    lora_plus_ratio: Annotated[float, Field(ge=1, le=1000)] | None = Field(
+        default=None, description="How many times faster the second thin matrix learns (LoRA+); 16 is usual."
+    )
+    virtual_tokens: int = Field(
+        default=20, ge=1, le=1024, description="Trained places before the text. Each takes one from the context."
+    )
+    prefix_projection: bool = Field(
+        default=False, description="Train the prefix by way of a small network; steadier, and more to train."
+    )
+    prompt_init: Literal["random", "text", "vocabulary"] = Field(
+        default="random", description="What the virtual tokens start as: random, prompt_text, or random words."
+    )
+    prompt_text: Annotated[str, Field(min_length=1)] | None = Field(
+        default=None, description='The text that the virtual tokens start as, with prompt_init = "text".'
+    )
+    encoder: Literal["mlp", "lstm"] = Field(
+        default="mlp", description="The network that the virtual tokens come from while training."
+    )
+    encoder_hidden_size: Auto | PositiveInt = Field(
+        default="auto", description="Width of the network that makes the virtual tokens. auto is the model's own."
+    )
+    bottleneck: Auto | PositiveInt = Field(
+        default="auto",
+        description="Width of the adapter's waist. auto: 64 for houlsby, hidden size / 32 for compacter.",
+    )
+    hypercomplex: int = Field(
+        default=4, ge=1, le=64, description="Number of Kronecker products that a compacter matrix is the sum of."
+    )
+    quantised: Auto | bool = Field(
+        default="auto", description="Hold the frozen weights in 4 bits (NF4). auto does so for qlora alone."
+    )
+
+    @property
+    def packed(self) -> bool:
+        """Whether the frozen weights are held in 4 bits."""
+        return self.name == "qlora" if self.quantised == "auto" else self.quantised
+
+    @property
+    def places_taken(self) -> int:
+        """Tokens of the context that virtual ones take from the text."""
+        return self.virtual_tokens if "virtual_tokens" in fields_of(self.name) else 0
+
+    def waist(self, hidden_size: int) -> int:
+        """The bottleneck of `houlsby` and `compacter` in a model of `hidden_size`.
+
+        64 is the one fixed size that Houlsby et al. 2019 report, hidden size / 32 the reduction in the own program of
+        Karimi Mahabadi et al. 2021, here rounded up to a multiple of `hypercomplex`.
+        """
+        if self.bottleneck != "auto":
+            return self.bottleneck
+        if self.name == "houlsby":
+            return 64
+        return max(1, -(-hidden_size // 32 // self.hypercomplex)) * self.hypercomplex
+
+
+_LORA = ("rank", "alpha", "dropout", "target_modules")
+_LORA_KINDS = (*_LORA, "rslora", "dora", "init", "lora_plus_ratio", "quantised")
+
+_METHOD_FIELDS: dict[MethodName, tuple[str, ...]] = {
+    "lora": _LORA_KINDS,
+    "qlora": _LORA_KINDS,
+    "adalora": (*_LORA, "quantised"),
+    "ia3": ("quantised",),
+    "prefix_tuning": ("virtual_tokens", "prefix_projection", "encoder_hidden_size", "quantised"),
+    "prompt_tuning": ("virtual_tokens", "prompt_init", "prompt_text", "quantised"),
+    "p_tuning": ("virtual_tokens", "encoder", "encoder_hidden_size", "quantised"),
+    "houlsby": ("bottleneck", "quantised"),
+    "compacter": ("bottleneck", "hypercomplex", "quantised"),
+    "bitfit": (),
+    "last_layer": ("quantised",),
+    "full": (),
+}
+
+_NOT_PACKED = {
+    "full": "It trains every weight, and a weight of 4 bits cannot take small steps.",
+    "bitfit": "The biases of packed layers are rounded to 16 bits at every step, and small steps would be lost.",
+}
+
+
+def fields_of(name: MethodName) -> tuple[str, ...]:
+    """The keys of [method] that the method `name` has beside `name`."""
+    return _METHOD_FIELDS[name]
 
 
 class TrainingSection(_Section):
@@ -132,15 +224,18 @@ class RunSpec(_Section):
     training: TrainingSection = TrainingSection()
 
     def to_toml(self) -> str:
-        """The text of a RUN.toml that reads back as this spec."""
-        return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
+        """The text of a RUN.toml that reads back as this spec; fields that its method does not have are left out."""
+        tree = self.model_dump(mode="json", exclude_none=True)
+        kept = {"name", *fields_of(self.method.name)}
+        tree["method"] = {key: value for key, value in tree["method"].items() if key in kept}
+        return tomli_w.dumps(tree)
 
 
 def parse_spec(text: str, where: str = "RUN.toml", overrides: Sequence[str] = ()) -> RunSpec:
     """Read a run file and apply `--set` overrides (``training.seed=1``).
 
     Raises `ProblemError` with every fault: TOML syntax with its line, unknown keys with the nearest known one, values
-    of the wrong type or out of range.
+    of the wrong type or out of range, fields that the method does not have or that contradict each other.
     """
     try:
         tree = tomllib.loads(text)
@@ -158,9 +253,84 @@ def parse_spec(text: str, where: str = "RUN.toml", overrides: Sequence[str] = ()
         spec = RunSpec.model_validate_json(_to_json(tree))
     except ValidationError as error:
         problems += _explain(error, where)
+    else:
+        problems += check_method(spec.method, where)
     if problems:
         raise ProblemError(problems)
     return spec
+
+
+def check_method(section: MethodSection, where: str = "RUN.toml") -> list[Problem]:
+    """What is wrong with `section`: fields that its method does not use, and values that contradict each other."""
+    unused = sorted(section.model_fields_set - {"name", *fields_of(section.name)})
+    problems = [_unused_field(section, field, where) for field in unused]
+    rules = (
+        (
+            section.name == "qlora" and section.quantised is False,
+            "qlora is LoRA on weights of 4 bits.",
+            "quantised",
+            "Leave 'quantised' out, or set name = \"lora\".",
+        ),
+        (
+            section.init == "pissa" and section.packed,
+            "PiSSA takes the principal parts out of the weights, and weights of 4 bits cannot be changed.",
+            "init",
+            'Set init = "default", or quantised = false.',
+        ),
+        (
+            section.prompt_init == "text" and section.prompt_text is None,
+            "The virtual tokens should start as a text, and there is none.",
+            "prompt_text",
+            'Set prompt_text = "...", or prompt_init = "random".',
+        ),
+        (
+            section.prompt_init != "text" and section.prompt_text is not None,
+            "The text for the virtual tokens would not be used.",
+            "prompt_text",
+            "Set prompt_init = \"text\", or leave 'prompt_text' out.",
+        ),
+        (
+            section.name == "prefix_tuning" and not section.prefix_projection and section.encoder_hidden_size != "auto",
+            "A prefix that is trained directly has no network, so its width means nothing.",
+            "encoder_hidden_size",
+            "Set prefix_projection = true, or leave 'encoder_hidden_size' out.",
+        ),
+        (
+            section.name == "compacter"
+            and section.bottleneck != "auto"
+            and section.bottleneck % section.hypercomplex > 0,
+            "A compacter's waist is made of equal parts.",
+            "bottleneck",
+            f"Choose a multiple of hypercomplex, which is {section.hypercomplex}.",
+        ),
+    )
+    return problems + [
+        Problem(
+            code="spec.method",
+            what=what,
+            where=f"{where}, key '{key}' in [method].",
+            found=f"There is {key} = {getattr(section, key)!r} with the method {section.name}.",
+            fix=fix,
+        )
+        for wrong, what, key, fix in rules
+        if wrong and key not in unused
+    ]
+
+
+def _unused_field(section: MethodSection, field: str, where: str) -> Problem:
+    has = fields_of(section.name)
+    reason = _NOT_PACKED.get(section.name) if field == "quantised" else None
+    return Problem(
+        code="spec.unused_field",
+        what=f"The method {section.name} has no '{field}'.",
+        where=f"{where}, key '{field}' in [method].",
+        found=reason or f"It has {', '.join(has)}." if reason or has else "It has no settings of its own.",
+        fix=f"Leave '{field}' out, or choose a method that has it: {', '.join(_with_field(field))}.",
+    )
+
+
+def _with_field(field: str) -> list[str]:
+    return [name for name, fields in _METHOD_FIELDS.items() if field in fields]
 
 
 def read_spec(path: Path, overrides: Sequence[str] = ()) -> RunSpec:
@@ -300,7 +470,7 @@ def _bad_value(location: tuple[str, ...], value: Any, message: str, where: str) 
         model = field.annotation if field else None
     fix = (field.description or "") if field is not None else ""
     if location == ("method", "name") and isinstance(value, str):
-        fix = did_you_mean(value, [item.name for item in METHODS])
+        fix = did_you_mean(value, list(_METHOD_FIELDS))
     return Problem(
         code="spec.bad_value",
         what=f"'{'.'.join(location)}' has a value that cannot be used.",

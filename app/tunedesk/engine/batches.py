@@ -13,6 +13,7 @@ from peft import PeftModel
 from transformers import modeling_utils
 
 from tunedesk.engine.label_rows import LabelRow
+from tunedesk.engine.methods import OwnModel, prepended
 from tunedesk.engine.render import TokenRow
 
 _CHUNK = 512
@@ -21,10 +22,10 @@ _CHUNK = 512
 _POOL = 50
 """Steps whose rows are sorted together: enough for like lengths, few enough for chance."""
 
-_LABEL_ROUND = 8
+LABEL_ROUND = 8
 """What the lengths of classification rows are rounded up to: these are short, and 32 would be mostly padding."""
 
-_ROUND = 32
+ROUND = 32
 """Padded lengths are multiples: oneDNN keeps up to a megabyte for each new shape of a matrix product, for good."""
 
 
@@ -105,7 +106,7 @@ def collate(rows: Sequence[TokenRow], pad_id: int) -> Batch:
     """One batch of `rows`, on the CPU."""
     length = max(len(row.ids) for row in rows)
     if len(rows) > 1:
-        length = -(-length // _ROUND) * _ROUND
+        length = -(-length // ROUND) * ROUND
     ids = torch.full((len(rows), length), pad_id, dtype=torch.long)
     mask = torch.zeros((len(rows), length), dtype=torch.long)
     trained = torch.zeros((len(rows), length), dtype=torch.bool)
@@ -154,7 +155,7 @@ def label_batches(rows: Sequence[TokenRow], size: int, pad_id: int) -> list[Labe
 
 
 def _collate_labels(rows: Sequence[LabelRow], pad_id: int) -> LabelBatch:
-    length = -(-max(len(row.ids) for row in rows) // _LABEL_ROUND) * _LABEL_ROUND
+    length = -(-max(len(row.ids) for row in rows) // LABEL_ROUND) * LABEL_ROUND
     ids = torch.full((len(rows), length), pad_id, dtype=torch.long)
     mask, types = (torch.zeros((len(rows), length), dtype=torch.long) for _ in range(2))
     for place, row in enumerate(rows):
@@ -169,18 +170,21 @@ def _collate_labels(rows: Sequence[LabelRow], pad_id: int) -> LabelBatch:
 
 def batch_loss(model: torch.nn.Module, batch: Batch) -> torch.Tensor:
     """The sum of the cross entropies of the batch's trained tokens, in nats, as an fp32 scalar with gradient."""
-    options: dict[str, Any] = {"logits_to_keep": batch.predicts} if scores_where_asked(model) else {}
+    predicts = batch.predicts
+    if before := prepended(model):  # the scores of virtual tokens come first
+        predicts = torch.nn.functional.pad(predicts, (before, 0))
+    options: dict[str, Any] = {"logits_to_keep": predicts} if scores_where_asked(model) else {}
     # Without padding no mask is needed, which lets the attention take its fast causal path.
     mask = None if batch.tokens == batch.input_ids.numel() else batch.attention_mask
     out = model(input_ids=batch.input_ids, attention_mask=mask, use_cache=False, **options)
-    scores = out.logits if options else out.logits[batch.predicts]
+    scores = out.logits if options else out.logits[predicts]
     loss: torch.Tensor = TokenLoss.apply(scores, batch.targets)  # type: ignore[no-untyped-call]
     return loss
 
 
 def scores_where_asked(model: torch.nn.Module) -> bool:
     """Whether the model can compute scores at the positions of a boolean mask alone."""
-    base: Any = model.get_base_model() if isinstance(model, PeftModel) else model
+    base: Any = model.get_base_model() if isinstance(model, PeftModel | OwnModel) else model
     return (
         hasattr(modeling_utils, "slice_logits_to_keep")
         and "logits_to_keep" in inspect.signature(base.forward).parameters

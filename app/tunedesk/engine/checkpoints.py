@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from transformers import PreTrainedTokenizerBase
@@ -23,6 +22,7 @@ from tunedesk.core.problems import Problem, ProblemError
 from tunedesk.core.runs import RunFolder, cannot_write
 from tunedesk.engine.inference import LABELS_FILE
 from tunedesk.engine.loading import new_parts
+from tunedesk.engine.methods import Tuned
 
 ADAPTER_FILE = "adapter_model.safetensors"
 _PROGRESS_FILE = "trainer.json"
@@ -76,7 +76,7 @@ def restore_random(state: RandomState) -> None:
 
 def save_checkpoint(
     run: RunFolder,
-    model: PeftModel,
+    tuned: Tuned,
     optimiser: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler,
     progress: Progress,
@@ -90,8 +90,9 @@ def save_checkpoint(
         "scaler": scaler.state_dict(),
         "cpu": chance.cpu,
         "cuda": chance.cuda,
+        "method": tuned.rest(),
     }
-    files = {**adapter_files(model), _STATE_FILE: _torch_bytes(trainer)}
+    files = {**adapter_files(tuned), _STATE_FILE: _torch_bytes(trainer)}
     about = {
         "progress": asdict(progress),
         "python_random": [version, list(state), gauss],
@@ -108,18 +109,12 @@ def _torch_bytes(value: dict[str, Any]) -> bytes:
     return buffer.getvalue()
 
 
-def adapter_files(model: PeftModel) -> dict[str, bytes]:
-    """The adapter in peft's own format: file name to content."""
-    weights = {
-        name: tensor.detach().to("cpu", copy=True).contiguous()
-        for name, tensor in get_peft_model_state_dict(model, save_embedding_layers=False).items()
-    }
-    config = model.peft_config[model.active_adapter].to_dict()
-    config["inference_mode"] = True
-    config = {key: sorted(value) if isinstance(value, set) else value for key, value in config.items()}
-    text = json.dumps(config, indent=2, sort_keys=True, default=str)
+def adapter_files(tuned: Tuned) -> dict[str, bytes]:
+    """The adapter in peft's own format, or in the like of it for methods that peft does not have: name to content."""
+    weights = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tuned.weights().items()}
+    text = json.dumps(tuned.config(), indent=2, sort_keys=True, default=str)
     files = {ADAPTER_FILE: save(weights, metadata={"format": "pt"}), "adapter_config.json": text.encode()}
-    base: Any = model.get_base_model()
+    base: Any = tuned.model.get_base_model()
     return {**files, LABELS_FILE: _label_maps(base.config)} if new_parts(base) else files
 
 
@@ -202,9 +197,12 @@ def whole_checkpoints(run: RunFolder) -> list[tuple[int, Path]]:
 
 
 def load_checkpoint(
-    place: Path, model: PeftModel, optimiser: torch.optim.Optimizer, scaler: torch.amp.GradScaler
+    place: Path, tuned: Tuned, optimiser: torch.optim.Optimizer, scaler: torch.amp.GradScaler
 ) -> tuple[Progress, RandomState]:
-    """Put the checkpoint's weights and optimiser state in place. Raises `ProblemError` when it is damaged."""
+    """Put the checkpoint's weights and optimiser state in place.
+
+    Raises `ProblemError` when it is damaged or comes from another method or model.
+    """
     try:
         about = json.loads((place / _PROGRESS_FILE).read_text(encoding="utf-8"))
         trainer = torch.load(place / _STATE_FILE, map_location="cpu", weights_only=True)
@@ -219,8 +217,19 @@ def load_checkpoint(
                 fix="Delete this folder; Resume then goes on from the checkpoint before it.",
             )
         ) from error
-    set_peft_model_state_dict(model, weights)
-    optimiser.load_state_dict(trainer["optimiser"])
+    try:
+        tuned.restore(weights, trainer.get("method", {}))
+        optimiser.load_state_dict(trainer["optimiser"])
+    except (KeyError, ValueError, RuntimeError) as error:
+        raise ProblemError(
+            Problem(
+                code="run.other_method",
+                what="The checkpoint does not fit the model and method of this run.",
+                where=str(place),
+                found=str(error).splitlines()[0],
+                fix="Put run.toml back as it was when the run began, or start a new run.",
+            )
+        ) from error
     scaler.load_state_dict(trainer["scaler"])
     version, state, gauss = about["python_random"]
     chance = RandomState((version, tuple(state), gauss), trainer["cpu"], trainer["cuda"])

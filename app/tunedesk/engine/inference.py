@@ -135,12 +135,13 @@ def load_base(info: ModelInfo, device: torch.device, storage: Format, labels: Se
 
 
 def attach_adapter(model: Any, folder: Path) -> Any:
-    """`model` with the adapter in `folder` on it, by `PeftModel.from_pretrained`. Raises `ProblemError`."""
-    from peft import PeftModel
+    """`model` with the adapter in `folder` on it, a PeftModel or one of the like. Raises `ProblemError`."""
     from safetensors import SafetensorError
 
+    from tunedesk.engine.methods import attach_saved
+
     try:
-        return PeftModel.from_pretrained(model, str(folder)).eval()
+        return attach_saved(model, folder)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise ProblemError(_not_loaded("The adapter cannot be loaded.", folder, error)) from error
     except RuntimeError as error:

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
-from peft import PeftModel
 
 from tunedesk.engine import loading
 from tunedesk.engine.batches import Batch, LabelBatch, batch_loss, label_batches, micro_batches
@@ -21,6 +20,7 @@ from tunedesk.engine.fast.flat_adamw import FlatAdamW
 from tunedesk.engine.fast.model import FastModel
 from tunedesk.engine.fast.packing import Pack, packs
 from tunedesk.engine.memory import give_back
+from tunedesk.engine.methods import Tuned
 from tunedesk.engine.metrics import label_metrics
 from tunedesk.engine.render import TokenRow
 
@@ -58,13 +58,14 @@ class Objective(ABC):
 class NextToken(Objective):
     """Cross entropy of the trained tokens: rows joined in packs with `fast`, padded micro-batches without."""
 
-    model: PeftModel
+    model: Any
     fast: FastModel | None
     device: torch.device
     precision: Precision
     pad_id: int
     micro_batch_size: int
     pack_tokens: int
+    grouped: bool = False
 
     def batches(self, rows: Sequence[TokenRow]) -> Sequence[Batch | Pack]:
         if self.fast is not None:
@@ -85,7 +86,7 @@ class NextToken(Objective):
 class Label(Objective):
     """Cross entropy of the label of each row, in padded batches of like lengths."""
 
-    model: PeftModel
+    model: Any
     fast: LeanClassifier | None
     device: torch.device
     precision: Precision
@@ -120,14 +121,24 @@ def arithmetic(device: torch.device, precision: Precision) -> AbstractContextMan
 
 @dataclass
 class Learner:
-    """The model with its adapter, what teaches it, and what updates it."""
+    """The model with its adapter, what teaches it, and what updates it.
 
-    model: PeftModel
+    `base_parameters` and `base_bytes` are the weights of the base as it was loaded, and the bytes that hold them.
+    """
+
+    tuned: Tuned
     objective: Objective
     parameters: list[torch.nn.Parameter]
     optimiser: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     device: torch.device
+    base_parameters: int
+    base_bytes: int
+
+    @property
+    def model(self) -> Any:
+        """What computes."""
+        return self.tuned.model
 
     def clip(self, longest: float) -> float:
         """Shorten the gradient to `longest`; gives its length before that."""

@@ -29,14 +29,13 @@ from tunedesk.core.events import (
     TrainingBegan,
 )
 from tunedesk.core.hardware import GIB, Device
-from tunedesk.core.methods import method
 from tunedesk.core.plan import PACK_TOKENS, Plan, Resolved, make_plan
 from tunedesk.core.problems import Problem, ProblemError
 from tunedesk.core.runs import RunFolder, open_run, write_json
 from tunedesk.core.spec import RunSpec
 from tunedesk.engine import checkpoints, loading
 from tunedesk.engine.ahead import Ahead
-from tunedesk.engine.batches import Steps
+from tunedesk.engine.batches import LABEL_ROUND, ROUND, Steps
 from tunedesk.engine.channel import Channel, Stopped
 from tunedesk.engine.checkpoints import Progress, RandomState, after
 from tunedesk.engine.describe_data import ticker
@@ -44,8 +43,8 @@ from tunedesk.engine.fast.encoder import make_lean_classifier
 from tunedesk.engine.fast.flat_adamw import FlatAdamW
 from tunedesk.engine.fast.model import make_fast
 from tunedesk.engine.learner import Check, Label, Learner, NextToken, Objective, evaluate
-from tunedesk.engine.lora import attach, trainable
 from tunedesk.engine.material import Material, Tokens, describe, gather, length_limit, renderer_of, tokenise
+from tunedesk.engine.methods import Setting, attach, trainable
 from tunedesk.engine.records import check_same_data, read_resolved, with_recorded, write_environment
 from tunedesk.engine.remarks import Remarks
 from tunedesk.engine.render import cut_rows
@@ -75,6 +74,7 @@ def _train(job: Train, channel: Channel, ending: ExitStack) -> Outcome:
     info = resolve(spec.model.source, spec.model.revision, channel)
     loading.check_task(info, spec.task.kind)
     channel.emit(ModelDescribed(info=info))
+    info = room_for_text(info, spec.method.places_taken)
     device = loading.pick_device(spec.training.device)
     tokenizer = loading.load_tokenizer(info)
 
@@ -112,8 +112,8 @@ def _train(job: Train, channel: Channel, ending: ExitStack) -> Outcome:
         train_rows=len(train_rows),
         eval_rows=len(held_rows),
         trainable_parameters=sum(parameter.numel() for parameter in learner.parameters),
-        total_parameters=loading.parameter_count(learner.model) - sum(item.numel() for item in learner.parameters),
-        weight_bytes=loading.weight_bytes(learner.model.get_base_model()) - _bytes(learner.parameters),
+        total_parameters=learner.base_parameters,
+        weight_bytes=learner.base_bytes,
         peak_learning_rate=resolved.learning_rate,
         warmup_steps=warmup,
         scheduler=spec.training.lr_scheduler,
@@ -124,7 +124,8 @@ def _train(job: Train, channel: Channel, ending: ExitStack) -> Outcome:
     held = learner.objective.batches(held_rows)
     if held and progress.base_loss is None:
         channel.emit(Stage(text="Checking the untouched model"))
-        check = evaluate(learner, held, channel)
+        with learner.tuned.untouched():
+            check = evaluate(learner, held, channel)
         if not check.sound:
             raise ProblemError(broken_base(info, resolved))
         progress = after(progress, base_loss=check.loss)
@@ -161,6 +162,8 @@ def _train(job: Train, channel: Channel, ending: ExitStack) -> Outcome:
             torch.autograd.backward(learner.scaler.scale(loss / trained_tokens))
         if stopped:
             break
+        if (penalty := learner.tuned.penalty()) is not None:
+            torch.autograd.backward(learner.scaler.scale(penalty))
         mean_loss = loss_sum / trained_tokens
         rate = learning_rate(step, resolved.learning_rate, resolved.total_steps, warmup, spec.training.lr_scheduler)
         norm = math.nan
@@ -170,9 +173,11 @@ def _train(job: Train, channel: Channel, ending: ExitStack) -> Outcome:
         sound = math.isfinite(mean_loss) and (math.isfinite(norm) or learner.scaler.is_enabled())
         if sound:
             for group in learner.optimiser.param_groups:
-                group["lr"] = rate
+                group["lr"] = rate * group.get("ratio", 1.0)
             learner.scaler.step(learner.optimiser)
             learner.scaler.update()
+            if math.isfinite(norm):
+                learner.tuned.after_step(step)
         seconds = time.monotonic() - start
         step_tokens = sum(batch.tokens for batch in batches)
         memory = memory_bytes(learner.device)
@@ -243,6 +248,28 @@ def _train(job: Train, channel: Channel, ending: ExitStack) -> Outcome:
     outcome: Outcome = "stopped" if stopped else "completed"
     _report(run, progress, plan, began, outcome, kept)
     return outcome
+
+
+def room_for_text(info: ModelInfo, taken: int) -> ModelInfo:
+    """`info` with the context that is left for text, padded, when a method takes `taken` places of it.
+
+    Raises `ProblemError` when nothing is left.
+    """
+    if not taken or info.context_length is None:
+        return info
+    step = LABEL_ROUND if info.kind == "encoder" else ROUND
+    left = (info.context_length - taken) // step * step
+    if left < step:
+        raise ProblemError(
+            Problem(
+                code="method.virtual_tokens",
+                what="The virtual tokens leave no room for text.",
+                where="RUN.toml, key 'virtual_tokens' in [method].",
+                found=f"{info.name} reads {info.context_length:,} tokens, and virtual_tokens is {taken:,}.",
+                fix="Choose fewer; 20 are usual.",
+            )
+        )
+    return info.model_copy(update={"context_length": left})
 
 
 def seed_everything(seed: int) -> None:
@@ -392,17 +419,28 @@ def _warn_ahead(plan: Plan, data: DataInfo, info: ModelInfo, say: Remarks) -> No
 def _load(
     spec: RunSpec, info: ModelInfo, resolved: Resolved, device: torch.device, pad_id: int, labels: tuple[str, ...]
 ) -> Learner:
-    quantised = method(spec.method.name).quantised
-    torch.manual_seed(spec.training.seed)  # a new head is drawn at random
-    base = loading.load_base(info, resolved.precision, device, quantised, labels=labels)
-    model = attach(base, spec.method, resolved.alpha, resolved.gradient_checkpointing, spec.training.seed)
-    parameters = trainable(model)
-    fast = spec.training.engine == "fast"
+    training = spec.training
+    torch.manual_seed(training.seed)  # a new head is drawn at random
+    base = loading.load_base(info, resolved.precision, device, spec.method.packed, labels=labels)
+    count, held = loading.parameter_count(base), loading.weight_bytes(base)
+    setting = Setting(
+        section=spec.method,
+        alpha=resolved.alpha,
+        checkpointing=resolved.gradient_checkpointing,
+        seed=training.seed,
+        total_steps=resolved.total_steps,
+        tokenizer=info.path,
+    )
+    tuned = attach(base, setting)
+    model, parameters, groups = tuned.model, trainable(tuned.model), tuned.groups()
+    fast = training.engine == "fast"
+    lean = fast and tuned.lean
     optimiser: torch.optim.Optimizer
-    if fast:
-        optimiser = FlatAdamW(parameters, resolved.learning_rate, spec.training.weight_decay)
+    if fast and len(groups) == 1:
+        optimiser = FlatAdamW(parameters, resolved.learning_rate, training.weight_decay)
     else:
-        optimiser = torch.optim.AdamW(parameters, lr=resolved.learning_rate, weight_decay=spec.training.weight_decay)
+        parts = [{"params": part, "ratio": ratio} for part, ratio in groups]
+        optimiser = torch.optim.AdamW(parts, lr=resolved.learning_rate, weight_decay=training.weight_decay)
     common: dict[str, Any] = {
         "model": model,
         "device": device,
@@ -412,16 +450,20 @@ def _load(
     }
     objective: Objective
     if labels:
-        objective = Label(fast=make_lean_classifier(model) if fast else None, labels=len(labels), **common)
+        objective = Label(fast=make_lean_classifier(model) if lean else None, labels=len(labels), **common)
     else:
-        objective = NextToken(fast=make_fast(model) if fast else None, pack_tokens=_pack_tokens(resolved), **common)
+        packed = make_fast(model) if lean else None
+        grouped = fast and packed is None
+        objective = NextToken(fast=packed, pack_tokens=_pack_tokens(resolved), grouped=grouped, **common)
     return Learner(
-        model=model,
+        tuned=tuned,
         objective=objective,
         parameters=parameters,
         optimiser=optimiser,
         scaler=torch.amp.GradScaler(device.type, enabled=resolved.precision == "fp16"),
         device=device,
+        base_parameters=count,
+        base_bytes=held,
     )
 
 
@@ -431,10 +473,6 @@ def _pack_tokens(resolved: Resolved) -> int:
     return most if resolved.device != "cpu" else min(most, max(PACK_TOKENS, resolved.max_length))
 
 
-def _bytes(parameters: list[torch.nn.Parameter]) -> int:
-    return sum(parameter.numel() * parameter.element_size() for parameter in parameters)
-
-
 def _continue(run: RunFolder, learner: Learner, say: Remarks) -> tuple[Progress, RandomState]:
     """Weights, optimiser and chance of the last whole checkpoint; the beginning when there is none."""
     whole = checkpoints.whole_checkpoints(run)
@@ -442,7 +480,7 @@ def _continue(run: RunFolder, learner: Learner, say: Remarks) -> tuple[Progress,
         say.info("There is no checkpoint to go on from; training starts at the beginning.")
         return Progress(), checkpoints.random_state()
     step, place = whole[-1]
-    progress, chance = checkpoints.load_checkpoint(place, learner.model, learner.optimiser, learner.scaler)
+    progress, chance = checkpoints.load_checkpoint(place, learner.tuned, learner.optimiser, learner.scaler)
     say.info(f"Going on from the checkpoint of step {step:,}.", step)
     return progress, chance
 
@@ -450,7 +488,7 @@ def _continue(run: RunFolder, learner: Learner, say: Remarks) -> tuple[Progress,
 def _save(
     run: RunFolder, learner: Learner, progress: Progress, chance: RandomState, spec: RunSpec, channel: Channel
 ) -> int:
-    place, size = checkpoints.save_checkpoint(run, learner.model, learner.optimiser, learner.scaler, progress, chance)
+    place, size = checkpoints.save_checkpoint(run, learner.tuned, learner.optimiser, learner.scaler, progress, chance)
     checkpoints.prune(run, spec.training.keep_checkpoints, progress.best_step)
     channel.emit(CheckpointSaved(step=progress.step, path=str(place), bytes=size))
     return size
@@ -472,7 +510,7 @@ def _keep(
     if progress.best_step is not None and checkpoints.checkpoint_step(place) is not None:
         files, step = checkpoints.read_adapter_files(place), progress.best_step
     else:
-        files, step = checkpoints.adapter_files(learner.model), progress.step
+        files, step = checkpoints.adapter_files(learner.tuned), progress.step
     config = json.loads(files["adapter_config.json"])
     config["base_model_name_or_path"] = info.source if info.origin == "hub" else info.path
     config["revision"] = spec.model.revision

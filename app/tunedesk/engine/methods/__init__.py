@@ -1,0 +1,106 @@
+"""The methods behind one interface: attached fresh for training, or as they were saved for answering.
+
+`base.Tuned` is what training sees of a method, a PeftModel or `base.OwnModel` what answering sees.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors.torch import load_file
+from transformers import PreTrainedModel
+
+from tunedesk.core.spec import MethodName
+from tunedesk.engine.methods import adalora, compacter, houlsby, ia3, lora, prompts, whole
+from tunedesk.engine.methods.base import OwnModel, Setting, Tuned, trainable
+from tunedesk.engine.methods.prompts import prepended, virtual_tokens
+
+CONFIG_FILE = "adapter_config.json"
+WEIGHTS_FILE = "adapter_model.safetensors"
+
+_ATTACH: dict[MethodName, Callable[[PreTrainedModel, Setting], Tuned]] = {
+    "lora": lora.attach,
+    "qlora": lora.attach,
+    "adalora": adalora.attach,
+    "ia3": ia3.attach,
+    "prefix_tuning": prompts.attach_prefix,
+    "prompt_tuning": prompts.attach_prompt,
+    "p_tuning": prompts.attach_p_tuning,
+    "houlsby": houlsby.attach,
+    "compacter": compacter.attach,
+    "bitfit": whole.attach_bitfit,
+    "last_layer": whole.attach_last_layer,
+    "full": whole.attach_full,
+}
+
+_REBUILD: dict[str, Callable[[PreTrainedModel, dict[str, Any]], OwnModel]] = {
+    "HOULSBY": houlsby.rebuild,
+    "COMPACTER": compacter.rebuild,
+    "BITFIT": whole.rebuild,
+    "LAST_LAYER": whole.rebuild,
+    "FULL": whole.rebuild,
+}
+"""The `peft_type` of methods that peft does not have."""
+
+
+def attach(model: PreTrainedModel, setting: Setting) -> Tuned:
+    """`model` with the method of `setting` on it, fresh and the same for the same seed; what is trained is in fp32.
+
+    Raises `ProblemError` when the method cannot work on this model.
+    """
+    return _ATTACH[setting.section.name](model, setting)
+
+
+def attach_saved(model: PreTrainedModel, folder: Path) -> Any:
+    """`model` with the adapter in `folder`, for answering: a PeftModel or an `OwnModel`.
+
+    Raises what reading files raises, `KeyError`, `ValueError` and `RuntimeError` when it was made for another model.
+    """
+    config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+    rebuild = _REBUILD.get(str(config["peft_type"]))
+    if rebuild is None:
+        tuned = PeftModel.from_pretrained(model, str(folder)).eval()
+        ia3.keep_format(tuned)
+        return tuned
+    own = rebuild(model, config)
+    own.put(load_file(folder / WEIGHTS_FILE))
+    return own.eval()
+
+
+def put_saved(model: Any, folder: Path) -> None:
+    """Put the weights in `folder` into `model`, which `attach_saved` made from an adapter of the same shape."""
+    weights = load_file(folder / WEIGHTS_FILE)
+    if isinstance(model, OwnModel):
+        model.put(weights)
+        return
+    config = model.peft_config[model.active_adapter]
+    pattern = getattr(config, "rank_pattern", None)
+    config.rank_pattern = None  # AdaLoRA would cut its ranks down once more
+    set_peft_model_state_dict(model, weights)
+    config.rank_pattern = pattern
+
+
+def saved_weights(model: Any) -> dict[str, Any]:
+    """The adapter's weights in `model` from `attach_saved`, by the names that they have in its file."""
+    if isinstance(model, OwnModel):
+        return dict(model.state())
+    return dict(get_peft_model_state_dict(model, save_embedding_layers=False))
+
+
+def merge(model: Any) -> PreTrainedModel | None:
+    """The base of `model` with what was learned in its own weights, or None for a method that has none to go into."""
+    if isinstance(model, OwnModel):
+        return model.merge()
+    can = not model.active_peft_config.is_prompt_learning
+    merged: PreTrainedModel | None = model.merge_and_unload() if can else None
+    return merged
+
+
+__all__ = [
+    "OwnModel", "Setting", "Tuned", "attach", "attach_saved", "merge", "prepended", "put_saved", "saved_weights",
+    "trainable", "virtual_tokens",
+]  # fmt: skip
