@@ -13,30 +13,15 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from tunedesk.core.counts import trainable_parameters
 from tunedesk.core.describe import DataInfo, ModelInfo
 from tunedesk.core.hardware import GIB, Device
 from tunedesk.core.methods import default_learning_rate, method
-from tunedesk.core.spec import RunSpec
+from tunedesk.core.spec import MethodName, MethodSection, RunSpec, fields_of
 
 PARTS = ("weights", "adapter", "gradients", "optimiser", "activations", "logits", "overhead")
 EFFECTIVE_BATCH = 8
 """Rows per update when both batch settings are `auto`; small enough for small data, usual in the field."""
-
-ATTENTION_NAMES = (
-    "q_proj",
-    "k_proj",
-    "v_proj",
-    "o_proj",
-    "qkv_proj",
-    "query_key_value",
-    "c_attn",
-    "query",
-    "key",
-    "value",
-    "q_lin",
-    "k_lin",
-    "v_lin",
-)
 
 DEFAULT_LENGTH = 2048
 """Longest row in tokens where neither the user nor the model's context says less."""
@@ -52,9 +37,6 @@ FUSED_ARCHITECTURES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausal
 
 BAND = 0.2
 """Half width of the error band, as a share of everything but the weights, which are exact."""
-
-_WIDE_HEADS = ("DistilBERT", "RoBERTa", "Xlm Roberta", "Camembert", "Electra")
-"""Families whose classifiers have a dense layer of the hidden size before the last one."""
 
 _NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
 """Per weight: 4 bits, one 8-bit scale per 64 weights, one fp32 scale per 256 of those (Dettmers et al. 2023)."""
@@ -150,40 +132,21 @@ class Plan(_Model):
 class _Shape:
     """The settings that decide memory."""
 
-    quantised: bool
-    rank: int
-    targets: str | tuple[str, ...]
+    method: MethodSection
     micro_batch_size: int
     max_length: int
     checkpointing: bool
     precision: Literal["bf16", "fp16", "fp32"]
     engine: Literal["fast", "reference"]
 
+    @property
+    def packed(self) -> bool:
+        return self.method.packed
 
-def trained_linears(model: ModelInfo, targets: str | tuple[str, ...]) -> list[tuple[int, int, int]]:
-    """(in_features, out_features, count) of the linear layers that get an adapter."""
-    chosen = [item for item in model.linears if _is_target(item.name, targets)]
-    return [(item.in_features, item.out_features, item.count) for item in chosen]
-
-
-def _is_target(name: str, targets: str | tuple[str, ...]) -> bool:
-    if targets == "all-linear":
-        return True
-    names = ATTENTION_NAMES if targets == "attention" else targets
-    return name in names
-
-
-def lora_parameters(model: ModelInfo, rank: int, targets: str | tuple[str, ...]) -> int:
-    """Trainable parameters of LoRA: rank x (in + out) per matrix (Hu et al. 2021)."""
-    return sum(rank * (i + o) * count for i, o, count in trained_linears(model, targets))
-
-
-def head_parameters(model: ModelInfo, data: DataInfo | None) -> int:
-    """Weights of a classifier's new head, which is trained whole: a layer of the hidden size first in some families."""
-    if data is None or not data.labels:
-        return 0
-    wide = model.hidden_size * (model.hidden_size + 1) if model.family in _WIDE_HEADS else 0
-    return (model.hidden_size + 1) * len(data.labels) + wide
+    @property
+    def fast(self) -> bool:
+        """Whether rows are joined without padding: with plain LoRA on a frozen base."""
+        return self.engine == "fast" and self.method.name in ("lora", "qlora") and not self.method.dora
 
 
 def estimate(model: ModelInfo, data: DataInfo | None, device: Device, shape: _Shape) -> Estimate:
@@ -191,8 +154,12 @@ def estimate(model: ModelInfo, data: DataInfo | None, device: Device, shape: _Sh
     wide = 4 if shape.precision == "fp32" else 2
     linear = sum(item.in_features * item.out_features * item.count for item in model.linears)
     other = model.parameters - linear
-    weights = other * wide + (int(linear * _NF4_BYTES) if shape.quantised else linear * wide)
-    adapter = (lora_parameters(model, shape.rank, shape.targets) + head_parameters(model, data)) * 4
+    if shape.method.name == "full":
+        weights = model.parameters * 4
+    else:
+        weights = other * wide + (int(linear * _NF4_BYTES) if shape.packed else linear * wide)
+    trained = _trained(model, data, shape.method) * 4
+    adapter = 0 if shape.method.name == "full" else trained
     tokens = _tokens_at_once(data, device, shape)
     one_layer = tokens * _layer_bytes_per_token(model, wide, fused=_is_fused(model, device, shape))
     if shape.checkpointing:
@@ -201,17 +168,17 @@ def estimate(model: ModelInfo, data: DataInfo | None, device: Device, shape: _Sh
         activations = one_layer * model.layers
     labels = len(data.labels) if data else 0
     scored = 0 if labels else int(tokens * _trained_share(data))
-    if shape.engine == "fast":
+    if shape.fast:
         scored = min(scored, SCORED_TOKENS)
     logits = scored * model.vocabulary * (wide + 4 + 4)
     workspace = 0
-    if shape.quantised and model.linears:
+    if shape.packed and model.linears:
         workspace = max(item.in_features * item.out_features for item in model.linears) * wide
     parts = {
         "weights": weights,
         "adapter": adapter,
-        "gradients": adapter,
-        "optimiser": 2 * adapter,
+        "gradients": trained,
+        "optimiser": 2 * trained,
         "activations": activations,
         "logits": logits,
         "overhead": _OVERHEAD[device.kind] + workspace,
@@ -224,14 +191,14 @@ def estimate(model: ModelInfo, data: DataInfo | None, device: Device, shape: _Sh
 def _tokens_at_once(data: DataInfo | None, device: Device, shape: _Shape) -> int:
     """Tokens in memory at the busiest moment: a padded micro-batch, or a pack of rows joined end to end."""
     longest = _longest(data, shape.max_length)
-    most = shape.micro_batch_size * longest
-    if shape.engine == "reference" or device.kind != "cpu" or (data and data.labels):
+    most = shape.micro_batch_size * (longest + shape.method.places_taken)
+    if not shape.fast or device.kind != "cpu" or (data and data.labels):
         return most
     return min(most, max(PACK_TOKENS, longest))
 
 
 def _is_fused(model: ModelInfo, device: Device, shape: _Shape) -> bool:
-    return shape.engine == "fast" and device.kind == "cpu" and model.architecture in FUSED_ARCHITECTURES
+    return shape.fast and device.kind == "cpu" and model.architecture in FUSED_ARCHITECTURES
 
 
 def _layer_bytes_per_token(model: ModelInfo, wide: int, *, fused: bool) -> int:
@@ -284,7 +251,7 @@ def make_plan(spec: RunSpec, model: ModelInfo, data: DataInfo | None, device: De
         alternatives=tuple(_alternatives(model, data, device, final, settings)),
         recommended_method=_recommended(model, data, device, chosen),
         reasons=tuple(_reasons(model, data, device, chosen)),
-        trainable_parameters=lora_parameters(model, chosen.rank, chosen.targets) + head_parameters(model, data),
+        trainable_parameters=_trained(model, data, chosen.method),
         total_parameters=model.parameters,
         seconds_per_epoch=None,
     )
@@ -304,13 +271,10 @@ def _first_choice(spec: RunSpec, model: ModelInfo, data: DataInfo | None, device
     if precision == "auto":
         precision = "bf16" if device.fast_bf16 else ("fp16" if device.kind == "cuda" else "fp32")
     length = _max_length(spec, model, data)
-    targets = spec.method.target_modules
     micro = training.micro_batch_size
     checkpointing = training.gradient_checkpointing
     shape = _Shape(
-        quantised=method(spec.method.name).quantised,
-        rank=spec.method.rank,
-        targets=targets,
+        method=spec.method,
         micro_batch_size=1 if micro == "auto" else micro,
         max_length=length,
         checkpointing=False if checkpointing == "auto" else checkpointing,
@@ -318,7 +282,7 @@ def _first_choice(spec: RunSpec, model: ModelInfo, data: DataInfo | None, device
         engine=training.engine,
     )
     tries = [micro] if micro != "auto" else _micro_sizes(spec, data, device)
-    recompute = [False, True] if checkpointing == "auto" else [checkpointing]
+    recompute = [checkpointing] if checkpointing != "auto" else [False, True] if _may_recompute(shape) else [False]
     for again in recompute:
         for size in tries:
             candidate = replace(shape, micro_batch_size=size, checkpointing=again)
@@ -410,9 +374,12 @@ def _candidates(key: str, data: DataInfo | None, shape: _Shape) -> list[tuple[_S
             sizes = [size for size in (32, 16, 8, 4, 2, 1) if size < shape.micro_batch_size]
             return [(replace(shape, micro_batch_size=size), str(shape.micro_batch_size), str(size)) for size in sizes]
         case "training.gradient_checkpointing":
-            return [] if shape.checkpointing else [(replace(shape, checkpointing=True), "Off", "On")]
+            can = _may_recompute(shape) and not shape.checkpointing
+            return [(replace(shape, checkpointing=True), "Off", "On")] if can else []
         case "method.name":
-            return [] if shape.quantised else [(replace(shape, quantised=True), "LoRA", "QLoRA")]
+            small, title = _in_four_bits(shape), method(shape.method.name).title
+            after = "QLoRA" if shape.method.name == "lora" else f"{title}, 4-bit base"
+            return [] if small is None else [(small, title, after)]
         case _:
             now = _longest(data, shape.max_length)
             lengths = [length for length in (2048, 1536, 1024, 768, 512, 384, 256) if length < now]
@@ -427,7 +394,7 @@ def _settings_of(changes: list[Change], final: _Shape, resolved: Resolved) -> Se
             "training.gradient_accumulation_steps": max(1, rows // final.micro_batch_size),
         },
         "training.gradient_checkpointing": {"training.gradient_checkpointing": True},
-        "method.name": {"method.name": "qlora"},
+        "method.name": {"method.name": "qlora"} if final.method.name == "qlora" else {"method.quantised": True},
         "training.max_length": {"training.max_length": final.max_length},
     }
     settings: Settings = {}
@@ -451,13 +418,20 @@ def _alternatives(
 
 def _offers(data: DataInfo | None, shape: _Shape) -> Iterator[tuple[str, str, _Shape, Settings]]:
     """(title, what it gives up, shape, settings) of everything that may be tried beside `shape`."""
-    if shape.quantised:
+    if shape.method.name == "qlora":
         note = "Faster and a little better, for more memory."
-        yield "16-bit weights (LoRA)", note, replace(shape, quantised=False), {"method.name": "lora"}
-    else:
+        yield (
+            "16-bit weights (LoRA)",
+            note,
+            replace(shape, method=_named(shape.method, "lora")),
+            {"method.name": "lora"},
+        )
+    elif (small := _in_four_bits(shape)) is not None:
         note = "Least memory for weights. Slower; answers may be slightly weaker."
-        yield "4-bit weights (QLoRA)", note, replace(shape, quantised=True), {"method.name": "qlora"}
-    if not shape.checkpointing:
+        is_lora = shape.method.name == "lora"
+        title = "4-bit weights (QLoRA)" if is_lora else "4-bit weights"
+        yield title, note, small, {"method.name": "qlora"} if is_lora else {"method.quantised": True}
+    if not shape.checkpointing and _may_recompute(shape):
         note = "Recomputes instead of remembering. Same result, about 25% slower."
         change: Settings = {"training.gradient_checkpointing": True}
         yield "Gradient checkpointing", note, replace(shape, checkpointing=True), change
@@ -470,28 +444,53 @@ def _offers(data: DataInfo | None, shape: _Shape) -> Iterator[tuple[str, str, _S
             replace(shape, max_length=half),
             {"training.max_length": half},
         )
-    if shape.targets != "attention":
+    if "target_modules" in fields_of(shape.method.name) and shape.method.target_modules != "attention":
         note = "A smaller adapter, a little faster. It learns less."
         yield (
             "Attention layers only",
             note,
-            replace(shape, targets="attention"),
+            replace(shape, method=shape.method.model_copy(update={"target_modules": "attention"})),
             {"method.target_modules": "attention"},
         )
 
 
-def _frugal(shape: _Shape, quantised: bool) -> _Shape:
-    """`shape` with everything taken that costs time alone."""
-    return replace(shape, quantised=quantised, micro_batch_size=1, checkpointing=True)
+def _named(section: MethodSection, name: MethodName) -> MethodSection:
+    """`section` as the method `name` of its kind."""
+    return section.model_copy(update={"name": name, "quantised": "auto"})
+
+
+def _in_four_bits(shape: _Shape) -> _Shape | None:
+    """`shape` on a base in 4 bits; None where it is there already, or the method needs whole weights."""
+    section = shape.method
+    if section.packed or not method(section.name).four_bit:
+        return None
+    if section.name == "lora":
+        return replace(shape, method=_named(section, "qlora"))
+    return replace(shape, method=section.model_copy(update={"quantised": True}))
+
+
+def _may_recompute(shape: _Shape) -> bool:
+    """Whether activations may be recomputed: a prefix is handed over as a cache, which that switches off."""
+    return shape.method.name != "prefix_tuning"
+
+
+def _trained(model: ModelInfo, data: DataInfo | None, section: MethodSection) -> int:
+    return trainable_parameters(section.name, section, model, len(data.labels) if data else 0)
+
+
+def _frugal(shape: _Shape, name: Literal["lora", "qlora"]) -> _Shape:
+    """LoRA or QLoRA in the place of `shape`'s method, with everything taken that costs time alone."""
+    return replace(shape, method=_named(shape.method, name), micro_batch_size=1, checkpointing=True)
 
 
 def _recommended(model: ModelInfo, data: DataInfo | None, device: Device, shape: _Shape) -> str:
     """LoRA wherever 16-bit weights fit at the smallest batch with checkpointing; QLoRA otherwise."""
-    return "lora" if _fits(estimate(model, data, device, _frugal(shape, quantised=False)), device) else "qlora"
+    return "lora" if _fits(estimate(model, data, device, _frugal(shape, "lora")), device) else "qlora"
 
 
 def _reasons(model: ModelInfo, data: DataInfo | None, device: Device, shape: _Shape) -> list[str]:
-    lora, qlora = (estimate(model, data, device, _frugal(shape, quantised=item)) for item in (False, True))
+    kinds: tuple[Literal["lora", "qlora"], ...] = ("lora", "qlora")
+    lora, qlora = (estimate(model, data, device, _frugal(shape, name)) for name in kinds)
     needs = (
         f"At its most frugal, LoRA needs about {lora.peak_bytes / GIB:.1f} GiB and QLoRA {qlora.peak_bytes / GIB:.1f}"
     )

@@ -167,3 +167,12 @@ def _not_loaded(what: str, folder: Path, error: Exception) -> Problem:
         found=(lines[0] if lines else type(error).__name__)[:300],
         fix="The files may be damaged or belong to different models. The log has the details.",
     )
+
+
+def room_beside(info: ModelInfo, model: Any) -> ModelInfo:
+    """`info` with the context that the virtual tokens of the adapter on `model` leave for text."""
+    from tunedesk.engine.methods import virtual_tokens
+
+    if info.context_length is None:
+        return info
+    return info.model_copy(update={"context_length": info.context_length - virtual_tokens(model)})

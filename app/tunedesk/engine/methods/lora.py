@@ -18,7 +18,7 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from tunedesk.core.plan import ATTENTION_NAMES
+from tunedesk.core.counts import ATTENTION_NAMES
 from tunedesk.core.problems import Problem, ProblemError, did_you_mean
 from tunedesk.core.spec import MethodSection
 from tunedesk.engine.loading import new_parts
