@@ -343,7 +343,7 @@ def show_matrix(table: Mapping[str, Sequence[Match]]) -> None:
     OUT.print(heads)
     names = ", ".join(row[0].model for row in table.values())
     OUT.print(f"\nAs of {names}. In full for one model: tunedesk methods --model M", markup=False)
-    OUT.print(_trained_now())
+    OUT.print("Not trained in this version yet: labels with models that write, and seq2seq.")
 
 
 def _is_task(item: Match) -> bool:

@@ -114,7 +114,7 @@ def learner(name: str, kind: str) -> Learner:
     from tunedesk.core.spec import MethodSection
     from tunedesk.engine import loading
     from tunedesk.engine.channel import Channel
-    from tunedesk.engine.lora import attach
+    from tunedesk.engine.methods.lora import attach_plain as attach
     from tunedesk.engine.sources import resolve
 
     if name == "starter":

@@ -74,6 +74,12 @@ def test_that_learning_rates_are_those_of_the_papers(name: MethodName, parameter
     assert default_learning_rate(name, parameters) == rate
 
 
+def test_that_classifiers_learn_more_slowly_with_lora() -> None:
+    assert default_learning_rate("lora", 22_000_000, "classification") == 5e-4
+    assert default_learning_rate("lora", 70_000_000_000, "classification") == 1e-4
+    assert default_learning_rate("full", 22_000_000, "classification") == default_learning_rate("full", 22_000_000)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_that_larger_models_take_no_larger_steps(name: MethodName) -> None:
     rates = [default_learning_rate(name, size) for size in (0, 10**8, 10**9, 10**10, 10**11)]

@@ -3,8 +3,8 @@
 import pytest
 
 from tests.core.samples import data, device, llama_8b, model
-from tunedesk.core.hardware import GIB
 from tunedesk.core.counts import lora_parameters
+from tunedesk.core.hardware import GIB
 from tunedesk.core.plan import PARTS, Plan, make_plan
 from tunedesk.core.spec import RunSpec, parse_spec
 

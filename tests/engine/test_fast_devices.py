@@ -27,7 +27,8 @@ from tunedesk.engine.fast.flat_adamw import FlatAdamW
 from tunedesk.engine.fast.model import make_fast
 from tunedesk.engine.fast.packing import pack, packs
 from tunedesk.engine.loading import _keep_packed
-from tunedesk.engine.lora import attach, trainable
+from tunedesk.engine.methods.base import trainable
+from tunedesk.engine.methods.lora import attach_plain as attach
 from tunedesk.engine.render import TokenRow
 
 Gradients = dict[str, Tensor]

@@ -30,7 +30,8 @@ from tunedesk.engine.fast.flat_adamw import FlatAdamW
 from tunedesk.engine.fast.model import FastModel, make_fast
 from tunedesk.engine.fast.packing import pack
 from tunedesk.engine.loading import nf4
-from tunedesk.engine.lora import attach, trainable
+from tunedesk.engine.methods.base import trainable
+from tunedesk.engine.methods.lora import attach_plain as attach
 
 META, CPU = torch.device("meta"), torch.device("cpu")
 FAMILIES = ["llama", "wide llama", "qwen2", "qwen3", "mistral", "gemma2", "gpt2"]

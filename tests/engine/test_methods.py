@@ -544,7 +544,7 @@ def plain_config(variant: str) -> PeftConfig:
         "ia3": lambda: IA3Config(
             target_modules=["k_proj", "v_proj", "down_proj"], feedforward_modules=["down_proj"], **task
         ),
-        "prefix": lambda: PrefixTuningConfig(**tokens),
+        "prefix": lambda: PrefixTuningConfig(**tokens, init_weights="zero"),
         "prefix_projected": lambda: PrefixTuningConfig(**tokens, prefix_projection=True),
         "prompt": lambda: PromptTuningConfig(**tokens),
         "prompt_vocabulary": lambda: PromptTuningConfig(**tokens, prompt_tuning_init="SAMPLE_VOCAB"),
@@ -700,7 +700,7 @@ def test_that_a_method_learns_on_packed_weights(
     torch.testing.assert_close(scores(again).float(), mine.float(), rtol=0.1, atol=0.3)
 
 
-@pytest.mark.parametrize("family", ["llama", "gpt2", "bert"])
+@pytest.mark.parametrize("family", ["llama", "bert"])
 @pytest.mark.parametrize("variant", [*BROAD.values(), "dora"])
 def test_that_recomputing_activations_changes_no_loss(
     trained: Callable[[str, str], Trained], zoo: Callable[[str], ModelInfo], family: str, variant: str

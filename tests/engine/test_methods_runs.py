@@ -22,6 +22,8 @@ from tunedesk.core.events import (
     Close,
     DataDescribed,
     Evaluated,
+    Export,
+    Exported,
     Message,
     Sampling,
     TrainingBegan,
@@ -163,3 +165,23 @@ def test_that_prefix_tuning_says_that_it_cannot_recompute(
 ) -> None:
     spec = spec_for(tiny_models["llama"], conversations, "prefix_tuning", gradient_checkpointing=True)
     assert problem(go(spec, tmp_path / "run", Recorder())[1]).code == "method.checkpointing"
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "bert"])
+@pytest.mark.parametrize("name", [name for name in DECODER if name not in ("adalora", "prompt_tuning")])
+def test_that_an_export_is_checked_and_its_card_says_how_to_load_it(
+    tiny_models: dict[str, Path], conversations: Path, sentences: Path, tmp_path: Path, name: str, kind: str
+) -> None:
+    if kind == "gpt2":
+        spec = spec_for(tiny_models["gpt2"], conversations, name)
+    else:
+        spec = spec_for(tiny_encoder(tmp_path / "m"), sentences, name, "classification", max_steps=4)
+    run, channel = go(spec, tmp_path / "run")
+    assert outcome(channel) == "completed", channel.events[-1]
+    to = tmp_path / "out"
+    events = do(Export(run=str(run.path), to=str(to)))
+    assert isinstance(events[-2], Exported), events[-1]
+    code = (to / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    scope: dict[str, Any] = {}
+    exec(code.replace("path/to/this/folder", str(to)), scope)  # what the card tells people to do
+    assert scope["model"] is not None

@@ -9,7 +9,7 @@ import samples
 from PySide6.QtCore import Qt
 from samples import settle
 
-from tunedesk.core.methods import METHODS
+from tunedesk.core.methods import offered
 from tunedesk.core.spec import TrainingSection
 from tunedesk.gui import words
 from tunedesk.gui.pages._settings import SettingsDialog, choices_of, faults, parse, typed
@@ -38,6 +38,10 @@ def big(session):
     settle(session, model=samples.qwen(), data=samples.long_data(), hardware=samples.gpu_hardware(9.0))
 
 
+def control(page, key):
+    return page.detail.fields.fields[key].control
+
+
 def type_into(qtbot, field, text):
     field.control.clear()
     qtbot.keyClicks(field.control, text)
@@ -45,13 +49,13 @@ def type_into(qtbot, field, text):
 
 
 def test_that_there_is_a_card_for_each_method_that_exists(page):
-    assert [card.key for card in page.methods.cards()] == [item.name for item in METHODS]
+    assert [card.key for card in page.methods.cards()] == [item.name for item in offered()]
 
 
 def test_that_without_a_model_figures_are_dashes(page, session):
     assert page.cards["lora"].item.trained == "– trained"
     assert page.cards["lora"].item.memory == "– GiB"
-    assert page.why.text() == "Advice"
+    assert page.detail.why.text() == "Advice"
     assert not page.footer.next_button.isEnabled()
 
 
@@ -63,9 +67,9 @@ def test_that_figures_and_advice_come_from_the_planner(page, session):
     assert item.memory == words.gib(plan.asked.peak_bytes)
     assert item.badge == "Recommended"
     assert page.cards["qlora"].item.badge == ""
-    assert page.why.text() == "Why LoRA"
-    assert tuple(page.reasons.texts()) == plan.reasons
-    assert page.needs["lora"].text() == words.gib(plan.asked.peak_bytes)
+    assert page.detail.why.text() == "Why LoRA"
+    assert page.detail.reasons.texts() == ["The model fits in 16 bits, and LoRA is the best tried method for it."]
+    assert page.note.text() == "Memory with the settings that the app suggests; 25.9 GiB free on AMD Ryzen 7 7840U."
     assert page.footer.next_button.isEnabled()
 
 
@@ -75,9 +79,7 @@ def test_that_what_does_not_fit_stays_visible_in_red(page, session):
     assert (lora.fits, lora.badge, lora.badge_kind) == (False, "Too big", "bad")
     assert (qlora.fits, qlora.badge) == (True, "Recommended")
     assert page.cards["lora"].isEnabled()
-    assert page.needs["lora"].text() == lora.memory
-    assert page.needs["lora"].tone() == "bad"
-    assert page.why.text() == "Why QLoRA"
+    assert page.detail.why.text() == "Why QLoRA"
 
 
 def test_that_a_click_chooses_a_method_and_shows_what_it_is_good_at(page, session, qtbot):
@@ -85,9 +87,9 @@ def test_that_a_click_chooses_a_method_and_shows_what_it_is_good_at(page, sessio
     qtbot.mouseClick(page.cards["qlora"], Qt.MouseButton.LeftButton)
     assert session.project.spec.method.name == "qlora"
     assert session.project.plan.method == "qlora"
-    assert page.about.title.text() == "QLoRA"
-    assert "Large models on one small card" in page.good.texts()
-    assert "arXiv:2305.14314" in page.source.text()
+    assert page.detail.name.text() == "QLoRA"
+    assert "Large models on one small card" in page.detail.good.texts()
+    assert "arXiv:2305.14314" in page.detail.source.text()
 
 
 def test_that_arrow_keys_choose_a_method(page, session, qtbot):
@@ -99,48 +101,56 @@ def test_that_arrow_keys_choose_a_method(page, session, qtbot):
 
 def test_that_the_rank_changes_the_figures_at_once(page, session, qtbot):
     settle(session)
-    page.rank.chosen.emit("32")
+    control(page, "rank").chosen.emit("32")
     assert session.project.spec.method.rank == 32
     assert page.cards["lora"].item.trained == "7.26% trained"
-    assert page.alpha.text() == "auto, 64"
-    assert "Doubling it adds" in page.rank_field.help_line.text()
+    assert control(page, "alpha").text() == "auto, 64"
+    assert "Doubling it adds" in page.detail.fields.fields["rank"].help_line.text()
 
 
 def test_that_a_rank_of_a_run_file_is_offered_too(page, session):
     settle(session)
     session.set_method(rank=24)
-    assert page.rank.current() == "24"
+    assert control(page, "rank").current() == "24"
 
 
 def test_that_alpha_is_auto_until_it_is_typed_and_again_at_zero(page, session):
     settle(session)
-    assert page.alpha.text() == "auto, 32"
-    page.alpha.setValue(48)
+    assert control(page, "alpha").text() == "auto, 32"
+    control(page, "alpha").setValue(48)
     assert session.project.spec.method.alpha == 48
-    page.alpha.setValue(0)
+    control(page, "alpha").setValue(0)
     assert session.project.spec.method.alpha == "auto"
 
 
 def test_that_attention_only_says_what_it_saves(page, session, qtbot):
     settle(session)
-    assert page.targets_field.help_line.text().startswith("210 of 210 layers. Attention only saves")
-    page.targets.setFocus()
-    qtbot.keyClick(page.targets, Qt.Key.Key_Down)
+    assert (
+        page.detail.fields.fields["target_modules"]
+        .help_line.text()
+        .startswith("210 of 210 layers. Attention only saves")
+    )
+    control(page, "target_modules").setFocus()
+    qtbot.keyClick(control(page, "target_modules"), Qt.Key.Key_Down)
     assert session.project.spec.method.target_modules == "attention"
-    assert page.targets_field.help_line.text().startswith("120 of 210 layers. All linear layers learn best")
+    assert (
+        page.detail.fields.fields["target_modules"]
+        .help_line.text()
+        .startswith("120 of 210 layers. All linear layers learn best")
+    )
 
 
 def test_that_named_layers_are_shown_as_they_are(page, session):
     settle(session)
     session.set_method(target_modules=("q_proj", "v_proj"))
-    assert page.targets.currentText() == "q_proj, v_proj"
+    assert control(page, "target_modules").currentText() == "q_proj, v_proj"
     session.set_method(target_modules="all-linear")
-    assert page.targets.count() == 2
+    assert control(page, "target_modules").count() == 2
 
 
 def test_that_dropout_is_taken_over(page, session):
     settle(session)
-    page.dropout.setValue(0.05)
+    control(page, "dropout").setValue(0.05)
     assert session.project.spec.method.dropout == pytest.approx(0.05)
 
 
@@ -161,8 +171,8 @@ def test_that_news_of_the_hardware_rebuilds_nothing(page, session):
 
 def test_that_more_settings_opens_the_dialog(page, session, qtbot):
     settle(session)
-    qtbot.mouseClick(page.more, Qt.MouseButton.LeftButton)
-    found = page.findChild(SettingsDialog)
+    qtbot.mouseClick(page.detail.more, Qt.MouseButton.LeftButton)
+    found = page.detail.findChild(SettingsDialog)
     assert found.isVisible()
     found.reject()
 
@@ -254,4 +264,3 @@ def test_that_a_plan_that_vanishes_leaves_dashes(page, session):
     session.project = replace(session.project, plan=None, model=None)
     session.project_changed.emit()
     assert page.cards["lora"].item.memory == "– GiB"
-    assert page.needs["lora"].text() == "–"

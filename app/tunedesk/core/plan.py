@@ -322,7 +322,7 @@ def _resolve(spec: RunSpec, model: ModelInfo, data: DataInfo | None, device: Dev
     rate = training.learning_rate
     alpha = spec.method.alpha
     return Resolved(
-        learning_rate=default_learning_rate(spec.method.name, model.parameters) if rate == "auto" else rate,
+        learning_rate=_rate(spec, model) if rate == "auto" else rate,
         alpha=2.0 * spec.method.rank if alpha == "auto" else alpha,
         micro_batch_size=shape.micro_batch_size,
         gradient_accumulation_steps=accumulation,
@@ -335,6 +335,10 @@ def _resolve(spec: RunSpec, model: ModelInfo, data: DataInfo | None, device: Dev
         eval_steps=often if training.eval_steps == "auto" else training.eval_steps,
         save_steps=often if training.save_steps == "auto" else training.save_steps,
     )
+
+
+def _rate(spec: RunSpec, model: ModelInfo) -> float:
+    return default_learning_rate(spec.method.name, model.parameters, spec.task.kind)
 
 
 def _make_fit(model: ModelInfo, data: DataInfo | None, device: Device, start: _Shape) -> tuple[_Shape, list[Change]]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from tunedesk.core.describe import DataInfo, ModelInfo, TaskKind
+from tunedesk.core.matching import unfit
 from tunedesk.core.plan import Plan
 from tunedesk.core.problems import Problem
 from tunedesk.core.spec import RunSpec, TaskSection
@@ -59,7 +60,8 @@ def step_status(project: Project, key: StepKey) -> StepStatus:
         case "data":
             return _choice_status(project.data is not None, bool(project.data_problems))
         case "method":
-            return _choice_status(project.method_chosen, False)
+            trouble = bool(method_trouble(project))
+            return _choice_status(project.method_chosen and not trouble, trouble)
         case "fit":
             return _choice_status(project.plan is not None and project.plan.fits, project.plan is not None)
         case "train":
@@ -156,9 +158,17 @@ def unfit_data(found: DataInfo, task: TaskKind) -> Problem | None:
     return None
 
 
+def method_trouble(project: Project) -> tuple[Problem, ...]:
+    """Why the chosen method cannot tune the chosen model; empty when it can, or the model itself is in trouble."""
+    if project.model is None or model_trouble(project):
+        return ()
+    problem = unfit(project.spec.method.name, project.model, project.spec.task.kind)
+    return (problem,) if problem else ()
+
+
 def blockers(project: Project) -> tuple[Problem, ...]:
     """Everything that stands between here and Start; empty when training may begin."""
-    found = [*model_trouble(project), *project.data_problems]
+    found = [*model_trouble(project), *method_trouble(project), *project.data_problems]
     if project.model is None and not found:
         found.append(Problem(code="model.none", what="No model is chosen.", fix="Choose one on the Model page."))
     if project.data is None and not project.data_problems:

@@ -10,7 +10,7 @@ from tunedesk import __version__
 from tunedesk.core.describe import ModelInfo
 from tunedesk.core.methods import method
 from tunedesk.core.plan import Resolved
-from tunedesk.core.spec import RunSpec
+from tunedesk.core.spec import RunSpec, fields_of
 from tunedesk.core.state import RunState
 
 
@@ -20,7 +20,7 @@ class CardFacts:
 
     `base` is what loads the base on this computer, `hub_id` its name on the Hub where it has one. `data_sha256` is
     that of the training file when it was trained on; `step` is the checkpoint that the adapter is, or None for the
-    run's result.
+    run's result. `loader` is the function that loads what peft does not know, and its name.
     """
 
     title: str
@@ -33,6 +33,7 @@ class CardFacts:
     versions: dict[str, str]
     step: int | None
     labels: tuple[str, ...] = ()
+    loader: tuple[str, str] | None = None
 
 
 def model_card(facts: CardFacts) -> str:
@@ -57,14 +58,15 @@ def _one_line(text: str) -> str:
 
 def _front_matter(facts: CardFacts) -> str:
     lines = ["---"]
-    tags = ["lora", "tunedesk"]
+    tags = [facts.spec.method.name.replace("_", "-"), "tunedesk"]
     if facts.hub_id:
         lines.append(f"base_model: {json.dumps(facts.hub_id)}")
         tags.insert(0, f"base_model:adapter:{facts.hub_id}")
     if facts.info.licence:
         lines.append(f"license: {json.dumps(facts.info.licence)}")
     pipeline = "text-classification" if facts.labels else "text-generation"
-    lines += ["library_name: peft", f"pipeline_tag: {pipeline}", "tags:"]
+    library = "transformers" if facts.loader else "peft"
+    lines += [f"library_name: {library}", f"pipeline_tag: {pipeline}", "tags:"]
     lines += [f"- {json.dumps(tag)}" for tag in tags]
     return "\n".join([*lines, "---"])
 
@@ -93,13 +95,15 @@ def _loading(facts: CardFacts) -> str:
     names = ""
     if facts.labels:
         names = f", id2label={dict(enumerate(facts.labels))}"
-    code = (
-        "from peft import PeftModel\n"
-        f"from transformers import {kind}, AutoTokenizer\n\n"
-        f"base = {kind}.from_pretrained({json.dumps(facts.base)}{names})\n"
-        'model = PeftModel.from_pretrained(base, "path/to/this/folder")\n'
-        'tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")'
-    )
+    base = f"base = {kind}.from_pretrained({json.dumps(facts.base)}{names})\n"
+    tokenizer = 'tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")'
+    if facts.loader:
+        function, name = facts.loader
+        code = f"from transformers import {kind}, AutoTokenizer\n{function}\n\n\n{base}"
+        code += f'model = {name}(base, "path/to/this/folder")\n{tokenizer}'
+    else:
+        code = f"from peft import PeftModel\nfrom transformers import {kind}, AutoTokenizer\n\n{base}"
+        code += f'model = PeftModel.from_pretrained(base, "path/to/this/folder")\n{tokenizer}'
     note = ""
     if facts.hub_id and facts.hub_id != facts.base:
         note = f"\n\nOn another computer, load the base as `{facts.hub_id}`."
@@ -121,24 +125,33 @@ def _data(facts: CardFacts) -> str:
 
 def _settings(facts: CardFacts) -> str:
     spec = facts.spec
-    targets = spec.method.target_modules
     rows: list[tuple[str, object]] = [
         ("Method", method(spec.method.name).title),
-        ("Rank", spec.method.rank),
-        ("Dropout", spec.method.dropout),
-        ("Target modules", targets if isinstance(targets, str) else ", ".join(targets)),
+        *[(key.replace("_", " ").capitalize(), _plain(getattr(spec.method, key))) for key in _own_fields(spec)],
         ("Schedule", f"{spec.training.lr_scheduler}, warm-up {spec.training.warmup_ratio:.0%} of the steps"),
         ("Weight decay", spec.training.weight_decay),
         ("Longest gradient", spec.training.max_grad_norm),
         ("Seed", spec.training.seed),
     ]
     if facts.state.plan:
-        rows[2:2] = _resolved(facts.state.plan.resolved)
+        resolved = _resolved(facts.state.plan.resolved)
+        rows[1:1] = resolved if "alpha" in fields_of(spec.method.name) else resolved[1:]
     began = facts.state.began
     if began:
         rows += [("Trainable weights", f"{began.trainable_parameters:,} of {began.total_parameters:,}")]
         rows += [("Device", f"{began.device}, {began.precision}")]
     return "## Settings\n\n" + _table(("Setting", "Value"), rows)
+
+
+def _own_fields(spec: RunSpec) -> list[str]:
+    """The method's own settings that say something: what is off or left to TuneDesk does not; alpha is resolved."""
+    return [key for key in fields_of(spec.method.name) if key != "alpha" and _plain(getattr(spec.method, key)) != ""]
+
+
+def _plain(value: object) -> object:
+    if value is None or value is False or value == "auto":
+        return ""
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else value
 
 
 def _resolved(values: Resolved) -> list[tuple[str, object]]:

@@ -130,6 +130,7 @@ def load_voices(job: Chat, channel: Channel) -> Voices:
     if run and adapter:
         channel.emit(Stage(text="Attaching the adapter"))
         model = inference.attach_adapter(model, adapter.path)
+        info = inference.room_beside(info, model)
         _say_which(run, adapter, channel)
     _silence_generation_config(model)
     sides: tuple[Side, ...] = ("base", "tuned") if adapter else ("base",)

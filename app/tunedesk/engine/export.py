@@ -184,6 +184,8 @@ def write_export(source: Source, folder: Path) -> None:
     config["base_model_name_or_path"] = source.base
     config["revision"] = source.spec.model.revision if source.info.origin == "hub" else None
     config["inference_mode"] = True
+    if config.get("tokenizer_name_or_path"):  # what a prompt started as; not read again
+        config["tokenizer_name_or_path"] = source.base
     labels = source.adapter.path / inference.LABELS_FILE
     if labels.exists():
         shutil.copyfile(labels, folder / labels.name)
@@ -200,6 +202,8 @@ def _tokenizer(source: Source, folder: Path) -> Any:
 
 
 def _facts(source: Source) -> CardFacts:
+    from tunedesk.engine.methods import loader
+
     return CardFacts(
         title=source.spec.name or f"{source.info.name}, {Path(source.spec.data.train.removeprefix('starter:')).stem}",
         spec=source.spec,
@@ -211,6 +215,7 @@ def _facts(source: Source) -> CardFacts:
         versions=_versions(source.run),
         step=source.adapter.step,
         labels=inference.read_labels(source.adapter.path),
+        loader=loader(source.spec.method.name),
     )
 
 
@@ -345,11 +350,12 @@ def _check_card(source: Source, folder: Path) -> tuple[bool, str]:
 def _check_reopened(model: Any, folder: Path) -> tuple[bool, str]:
     """Whether every tensor of the file arrived in the model, and the model has no adapter weight beside them."""
     import torch
-    from peft import get_peft_model_state_dict
     from safetensors.torch import load_file
 
+    from tunedesk.engine.methods import saved_weights
+
     stored = load_file(folder / WEIGHTS)
-    loaded = get_peft_model_state_dict(model, save_embedding_layers=False)
+    loaded = saved_weights(model)
     if stored.keys() != loaded.keys():
         return False, f"{len(stored.keys() ^ loaded.keys())} adapter weights did not find their place."
     wrong = [name for name in stored if not torch.equal(stored[name].float(), loaded[name].detach().float().cpu())]
@@ -360,16 +366,17 @@ def _check_reopened(model: Any, folder: Path) -> tuple[bool, str]:
 
 def _check_answers(model: Any, source: Source, folder: Path) -> tuple[bool, str]:
     """Greedy tokens and the scores of the next token, with the exported adapter and with the run's."""
+    from tunedesk.engine.methods import put_saved
+
     tokenizer = _tokenizer(source, folder)
     plain = source.spec.task.kind == "completion" or not tokenizer.chat_template
     stop = stop_tokens(tokenizer, model, plain)
-    model.load_adapter(str(source.adapter.path), adapter_name="run")
     tokens, worst = 0, 0.0
     for text in _PROMPTS:
         prompt = encode_prompt(tokenizer, [Message(role="user", content=text)], plain)
         answers, scores = [], []
-        for name in ("default", "run"):
-            model.set_adapter(name)
+        for place in (folder, source.adapter.path):
+            put_saved(model, place)
             scores.append(_next_scores(model, prompt))
             answer = generate_answer(
                 model,
@@ -377,7 +384,7 @@ def _check_answers(model: Any, source: Source, folder: Path) -> tuple[bool, str]
                 prompt,
                 _SAME_TOKENS,
                 stop,
-                source.info.context_length,
+                inference.room_beside(source.info, model).context_length,
                 say=lambda _: None,
                 stop_asked=lambda: False,
             )
@@ -399,18 +406,20 @@ def _check_labels(model: Any, source: Source, folder: Path) -> tuple[bool, str]:
     """The scores of the labels of a few texts, with the exported adapter and with the run's."""
     import torch
 
+    from tunedesk.engine.methods import put_saved
+
     if inference.read_labels(folder) != inference.read_labels(source.adapter.path):
         return False, "The labels have other names."
     tokenizer = _tokenizer(source, folder)
-    model.load_adapter(str(source.adapter.path), adapter_name="run")
+    longest = inference.room_beside(source.info, model).context_length
     worst = 0.0
     texts = (*_PROMPTS, _PROBE_TEXT)
     for text in texts:
         scores = []
-        for name in ("default", "run"):
-            model.set_adapter(name)
+        for place in (folder, source.adapter.path):
+            put_saved(model, place)
             with torch.inference_mode():
-                scores.append(label_scores(model, tokenizer, text, source.info.context_length))
+                scores.append(label_scores(model, tokenizer, text, longest))
         worst = max(worst, float((scores[0] - scores[1]).abs().max()))
         if not math.isfinite(worst):
             return False, f"The model's scores are not numbers for: {text}"

@@ -20,9 +20,11 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from tunedesk.core.describe import ModelInfo
+from tunedesk.core.describe import ModelInfo, TaskKind
 from tunedesk.core.hardware import Device, Hardware, choose_device, read_hardware
+from tunedesk.core.matching import unfit
 from tunedesk.core.problems import Problem, ProblemError, raise_if_any
+from tunedesk.core.spec import MethodName
 
 Precision = Literal["bf16", "fp16", "fp32"]
 
@@ -71,8 +73,16 @@ HEADS = ("classifier", "pre_classifier", "score", "lm_head")
 """Names of output layers in transformers. They are small, and a classifier's are trained: never packed."""
 
 
-def check_task(info: ModelInfo, task: str) -> None:
-    """Raises `ProblemError` when the model cannot do `task`: an encoder reads text and writes none."""
+def check_task(info: ModelInfo, task: TaskKind, method: MethodName | None = None) -> None:
+    """Raises `ProblemError` when the model cannot do `task`, or not with `method`."""
+    _check_kind(info, task)
+    problem = unfit(method, info, task) if method else None
+    if problem:
+        raise ProblemError(problem)
+
+
+def _check_kind(info: ModelInfo, task: TaskKind) -> None:
+    """An encoder reads text and writes none."""
     if task == "classification" and info.kind != "encoder":
         raise ProblemError(
             Problem(

@@ -26,7 +26,7 @@ def make_plan_job(job: MakePlan, channel: Channel) -> Literal["completed", "stop
     device = _device(job.device if job.device != "auto" else spec.training.device)
     channel.emit(Stage(text="Reading the model"))
     info = resolve(spec.model.source, spec.model.revision, channel, fetch=False)
-    check_task(info, spec.task.kind)
+    check_task(info, spec.task.kind, spec.method.name)
     channel.emit(ModelDescribed(info=info))
     channel.emit(Stage(text="Reading the rows"))
     material = gather(spec.data, spec.task.kind, spec.training.seed, ticker(channel))

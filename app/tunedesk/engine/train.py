@@ -72,7 +72,7 @@ def _train(job: Train, channel: Channel, ending: ExitStack) -> Outcome:
 
     channel.emit(Stage(text="Reading the model"))
     info = resolve(spec.model.source, spec.model.revision, channel)
-    loading.check_task(info, spec.task.kind)
+    loading.check_task(info, spec.task.kind, spec.method.name)
     channel.emit(ModelDescribed(info=info))
     info = room_for_text(info, spec.method.places_taken)
     device = loading.pick_device(spec.training.device)

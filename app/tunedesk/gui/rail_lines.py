@@ -8,10 +8,9 @@ from PySide6.QtCore import QObject
 
 from tunedesk.core.events import Progress
 from tunedesk.core.hardware import Hardware, choose_device
-from tunedesk.core.methods import method
 from tunedesk.core.project import STEPS, Project, StepKey, busy, model_trouble, step_status
 from tunedesk.core.state import RunState
-from tunedesk.gui import task_words, words
+from tunedesk.gui import method_words, task_words, words
 from tunedesk.gui.runs_list import RunStatus, RunSummary
 from tunedesk.gui.session import Session
 from tunedesk.gui.widgets import DeviceItem, RunItem, StepItem
@@ -80,8 +79,7 @@ class RailLines(QObject):
     def _method(self, project: Project) -> str:
         if not project.method_chosen:
             return self.tr("Choose how to train")
-        section = project.spec.method
-        return self.tr("{0}, rank {1}").format(method(section.name).title, words.count(section.rank))
+        return method_words.in_short(project.spec.method)
 
     def _fit(self, project: Project) -> str:
         plan = project.plan
@@ -127,7 +125,7 @@ class RailLines(QObject):
 
     def _export(self, project: Project) -> str:
         if project.exported:
-            return self.tr("Adapter, checked")
+            return method_words.saved_line(project.spec.method.name)
         return self.tr("Save the result") if has_adapter(project.run) else self.tr("After training")
 
     def runs(self, summaries: list[RunSummary]) -> list[RunItem]:

@@ -26,14 +26,16 @@ from tunedesk.core.events import (
     Train,
 )
 from tunedesk.core.hardware import Hardware, choose_device, read_hardware
+from tunedesk.core.matching import unfit, unfit_task
 from tunedesk.core.paths import cache_dir, runs_dir
 from tunedesk.core.plan import make_plan
 from tunedesk.core.problems import Problem, ProblemError
 from tunedesk.core.project import Project, busy, suited_task, unfit_data, with_task
 from tunedesk.core.runs import RunFolder, create_run, open_run
 from tunedesk.core.settings import Settings, save_settings
-from tunedesk.core.spec import MethodSection, ModelSection, RunSpec, TrainingSection
+from tunedesk.core.spec import MethodSection, ModelSection, RunSpec, TrainingSection, check_method
 from tunedesk.core.state import RunState
+from tunedesk.gui.method_values import with_changes
 from tunedesk.gui.worker import Background, EngineWorker, TrainingWorker, WorkerThread
 
 HARDWARE_EVERY_MS = 2000
@@ -72,9 +74,14 @@ class Session(QObject):
         self.model_progress: Progress | None = None
         self.data_activity: str | None = None
         self.following = False
+        self.answers: dict[str, object] = {}
+        """What was answered to the recommender beside what the project tells."""
+        self.dropped_method: Problem | None = None
+        """Why the method that was chosen had to give way to another when the model or the task changed."""
         self.background = Background(self)
         self._reading_hardware = False
         self._unclear: tuple[Problem, ...] = ()
+        self._settings_of: dict[str, MethodSection] = {}
         self._workers: dict[str, WorkerThread] = {}
         self._leaving: set[WorkerThread] = set()
         self._timer = QTimer(self, interval=HARDWARE_EVERY_MS)
@@ -156,6 +163,19 @@ class Session(QObject):
             self._update(spec=spec, data=None, data_problems=(), plan=None)
         elif spec != before:
             self._update(spec=spec)
+        self._take_possible_method()
+
+    def _take_possible_method(self) -> None:
+        """Put LoRA in the place of a method that cannot train this model, and keep the reason."""
+        project = self.project
+        chosen = project.spec.method.name
+        if project.model is None or unfit_task(project.model, project.spec.task.kind):
+            return
+        problem = unfit(chosen, project.model, project.spec.task.kind)
+        if problem is not None:
+            self.set_method(name="lora")
+            self.dropped_method = problem
+            self.project_changed.emit()
 
     def inspect_data(self) -> None:
         """Have the chosen file described again, with the chosen model's eyes when there is one."""
@@ -178,8 +198,17 @@ class Session(QObject):
         self._start("data", job, self._on_data_events)
 
     def set_method(self, **changes: object) -> None:
-        """Change fields of the method section. Raises `pydantic.ValidationError`."""
-        section = MethodSection.model_validate({**self.project.spec.method.model_dump(), **changes})
+        """Change fields of the method section; another method has its earlier values again.
+
+        Raises `pydantic.ValidationError` for a value out of range, `ProblemError` for a contradiction.
+        """
+        before = self.project.spec.method
+        self._settings_of[before.name] = before
+        section = with_changes(before, changes, self._settings_of.get(str(changes.get("name"))))
+        problems = check_method(section)
+        if problems:
+            raise ProblemError(problems)
+        self.dropped_method = None
         self._update(spec=self.project.spec.model_copy(update={"method": section}))
         self.replan()
 

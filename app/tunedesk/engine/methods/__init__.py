@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,14 @@ _ATTACH: dict[MethodName, Callable[[PreTrainedModel, Setting], Tuned]] = {
     "last_layer": whole.attach_last_layer,
     "full": whole.attach_full,
 }
+
+_LOADER_IMPORTS = """\
+import json
+
+import torch
+from safetensors.torch import load_file
+from torch.nn.functional import gelu, linear
+"""
 
 _REBUILD: dict[str, Callable[[PreTrainedModel, dict[str, Any]], OwnModel]] = {
     "HOULSBY": houlsby.rebuild,
@@ -91,6 +100,16 @@ def saved_weights(model: Any) -> dict[str, Any]:
     return dict(get_peft_model_state_dict(model, save_embedding_layers=False))
 
 
+def loader(name: MethodName) -> tuple[str, str] | None:
+    """(the function that loads what `name` saved, its name) for people without TuneDesk; None where peft loads it."""
+    module = {"houlsby": houlsby, "compacter": compacter, "bitfit": whole, "last_layer": whole, "full": whole}.get(name)
+    found = re.search(r"```python\n(.*?)```", (module.__doc__ or "") if module else "", re.DOTALL)
+    if found is None:
+        return None
+    code = found.group(1).strip()
+    return f"{_LOADER_IMPORTS}\n\n{code}", code.split("(")[0].removeprefix("def ")
+
+
 def merge(model: Any) -> PreTrainedModel | None:
     """The base of `model` with what was learned in its own weights, or None for a method that has none to go into."""
     if isinstance(model, OwnModel):
@@ -101,6 +120,6 @@ def merge(model: Any) -> PreTrainedModel | None:
 
 
 __all__ = [
-    "OwnModel", "Setting", "Tuned", "attach", "attach_saved", "merge", "prepended", "put_saved", "saved_weights",
-    "trainable", "virtual_tokens",
+    "OwnModel", "Setting", "Tuned", "attach", "attach_saved", "loader", "merge", "prepended", "put_saved",
+    "saved_weights", "trainable", "virtual_tokens",
 ]  # fmt: skip

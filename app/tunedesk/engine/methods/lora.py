@@ -22,7 +22,7 @@ from tunedesk.core.counts import ATTENTION_NAMES
 from tunedesk.core.problems import Problem, ProblemError, did_you_mean
 from tunedesk.core.spec import MethodSection
 from tunedesk.engine.loading import new_parts
-from tunedesk.engine.methods.base import Setting, Weights, task_type, trainable
+from tunedesk.engine.methods.base import Setting, Weights, task_type
 from tunedesk.engine.methods.through_peft import PeftTuned, RawPeftTuned, heads, wrapped
 
 _PISSA = "pissa_niter_16"
@@ -171,6 +171,3 @@ def _no_match(name: str, there: list[str]) -> Problem:
 
 def _whole(value: float) -> int | float:
     return int(value) if value == int(value) else value
-
-
-__all__ = ["LoraTuned", "PissaTuned", "attach", "attach_plain", "family", "leave_casts", "trainable"]

@@ -138,6 +138,3 @@ def _attach(model: PreTrainedModel, setting: Setting, kind: str, trained: list[s
 def rebuild(model: PreTrainedModel, config: dict[str, Any]) -> WholeModel:
     """`model`, fresh, ready for the weights that were saved with `config`; they take its number format."""
     return WholeModel(model, config, keep=True)
-
-
-__all__ = ["WholeModel", "attach_bitfit", "attach_full", "attach_last_layer", "rebuild", "untie"]

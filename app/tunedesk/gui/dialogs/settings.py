@@ -70,9 +70,9 @@ class SettingsDialog(Dialog):
         self.export_line.setObjectName("exportFolder")
         choose = Button(self.tr("Choose"), compact=True)
         choose.setObjectName("chooseExport")
-        choose.setAccessibleName(self.tr("Choose the folder for saved adapters"))
+        choose.setAccessibleName(self.tr("Choose the folder for saved results"))
         choose.clicked.connect(self._choose_export)
-        card.add_layout(self._folder_row(self.tr("Saved adapters"), self.export_line, choose))
+        card.add_layout(self._folder_row(self.tr("Saved results"), self.export_line, choose))
         for name, title, path in (
             ("runs", self.tr("Runs"), data_dir()),
             ("cache", self.tr("Fetched models"), cache_dir()),
@@ -103,7 +103,7 @@ class SettingsDialog(Dialog):
 
     def _choose_export(self) -> None:
         now = str(export_folder(self._session.settings))
-        chosen = QFileDialog.getExistingDirectory(self, self.tr("Folder for saved adapters"), now)
+        chosen = QFileDialog.getExistingDirectory(self, self.tr("Folder for saved results"), now)
         if chosen:
             self._session.change_settings(export_folder=chosen)
             self.export_line.setText(chosen)

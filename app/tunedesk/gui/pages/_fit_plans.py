@@ -50,9 +50,8 @@ class ChangesCard(Card):
         self._rows.addWidget(self._total_row(plan))
 
     def _kept(self, plan: Plan) -> str:
-        keys = {change.key for change in plan.changes}
         kept = [self.tr("model"), self.tr("data")]
-        if "method.name" not in keys:
+        if "method.name" not in plan.settings:
             kept.append(self.tr("method"))
         return self.tr("Same %1.").replace("%1", self.tr(", same ").join(kept))
 

@@ -7,9 +7,11 @@ from typing import Any
 
 from tunedesk.core.describe import DataInfo, ModelInfo
 from tunedesk.core.hardware import GIB
-from tunedesk.core.methods import METHODS
+from tunedesk.core.methods import method, offered
 from tunedesk.core.plan import PARTS, Estimate, Plan, make_plan
-from tunedesk.core.spec import MethodSection, RunSpec, TrainingSection
+from tunedesk.core.spec import MethodName, RunSpec, TrainingSection
+from tunedesk.gui import words
+from tunedesk.gui.method_values import with_changes
 from tunedesk.gui.widgets import MemoryRow
 
 
@@ -21,14 +23,14 @@ def memory_row(label: str, estimate: Estimate, ok: bool) -> MemoryRow:
 
 def changed(spec: RunSpec, settings: Mapping[str, object]) -> RunSpec:
     """`spec` with TOML keys such as ``training.micro_batch_size`` set. Raises `pydantic.ValidationError`."""
-    method: dict[str, Any] = spec.method.model_dump()
+    method: dict[str, object] = {}
     training: dict[str, Any] = spec.training.model_dump()
     for key, value in settings.items():
         section, _, name = key.partition(".")
         (method if section == "method" else training)[name] = value
     return spec.model_copy(
         update={
-            "method": MethodSection.model_validate(method),
+            "method": with_changes(spec.method, method),
             "training": TrainingSection.model_validate(training),
         }
     )
@@ -60,10 +62,10 @@ def effect(spec: RunSpec, plan: Plan, model: ModelInfo, data: DataInfo | None, s
     return estimate_with(spec, plan, model, data, settings).peak_bytes - plan.asked.peak_bytes
 
 
-def method_plans(spec: RunSpec, plan: Plan, model: ModelInfo, data: DataInfo | None) -> dict[str, Plan]:
-    """The plan of each method for the same model, data and device."""
+def method_plans(spec: RunSpec, plan: Plan, model: ModelInfo, data: DataInfo | None) -> dict[MethodName, Plan]:
+    """The plan of each method that may be chosen, for the same model, data and device."""
     return {
-        item.name: make_plan(changed(spec, {"method.name": item.name}), model, data, plan.device) for item in METHODS
+        item.name: make_plan(changed(spec, {"method.name": item.name}), model, data, plan.device) for item in offered()
     }
 
 
@@ -82,9 +84,14 @@ def frugal(spec: RunSpec, plan: Plan, model: ModelInfo, data: DataInfo | None) -
     return estimate, estimate.high_bytes <= plan.device.free_bytes
 
 
+def small_size(size: int) -> str:
+    """Memory with enough digits to tell a small change from none."""
+    return words.gib(size, 1 if abs(size) >= 0.1 * GIB else 2) if abs(size) >= 0.005 * GIB else words.file_size(size)
+
+
 def shrinkable(plan: Plan, count: int = 2) -> list[tuple[str, int]]:
     """The largest parts that other settings can make smaller, with their bytes."""
-    quantised = plan.method == "qlora"
-    names = ["activations", "logits"] if quantised else ["activations", "logits", "weights"]
+    item = method(plan.method)
+    names = ["activations", "logits", "weights"] if item.four_bit and not item.quantised else ["activations", "logits"]
     parts = sorted(((name, plan.asked.parts[name]) for name in names), key=lambda part: -part[1])
     return [part for part in parts[:count] if part[1] > 0.1 * GIB]

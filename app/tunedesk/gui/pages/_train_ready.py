@@ -9,7 +9,7 @@ from tunedesk.core.methods import method
 from tunedesk.core.paths import runs_dir
 from tunedesk.core.plan import Plan
 from tunedesk.core.project import Project
-from tunedesk.gui import words
+from tunedesk.gui import method_words, words
 from tunedesk.gui.pages._parts import SignedList
 from tunedesk.gui.runs_list import data_stem, run_names
 from tunedesk.gui.session import Session
@@ -127,15 +127,15 @@ class ReadyPanel(QWidget):
 
     def _method(self, project: Project) -> str:
         section = project.spec.method
-        name = self.tr("{0}, rank {1}").format(method(section.name).title, section.rank)
+        name = method_words.in_short(section)
         plan = project.plan
         if plan is None:
             return name
         trained, whole = words.large(plan.trainable_parameters), words.large(plan.total_parameters)
-        if project.spec.task.kind == "classification":
+        if project.spec.task.kind == "classification" and section.name != "full":
             told = self.tr("{0} and a new output layer: train {1} weights beside {2} frozen ones")
             return told.format(name, trained, whole)
-        return self.tr("{0}: trains {1} beside {2} frozen weights").format(name, trained, whole)
+        return f"{name}: {method_words.share(section.name, trained, whole)}"
 
     def _steps(self, project: Project) -> str:
         plan = project.plan

@@ -12,7 +12,8 @@ from PySide6.QtWidgets import QFileDialog, QHBoxLayout, QLineEdit, QStackedWidge
 from tunedesk.core.hardware import disk_free
 from tunedesk.core.problems import Problem
 from tunedesk.core.project import busy
-from tunedesk.gui import words
+from tunedesk.core.spec import MethodName
+from tunedesk.gui import method_words, words
 from tunedesk.gui.exporting import ExportSession
 from tunedesk.gui.pages._parts import SignedList, keep_place
 from tunedesk.gui.pages.base import Page
@@ -91,12 +92,7 @@ class ExportPage(Page):
     def _build_kinds(self) -> ChoiceGroup:
         self.kinds = ChoiceGroup(min_width=200)
         self.kinds.setObjectName("kinds")
-        self.adapter_card = ChoiceCard(
-            "adapter",
-            self.tr("Adapter"),
-            self.tr("Only what was learned. Needs the original model beside it."),
-            right=self.tr("PEFT format"),
-        )
+        self.adapter_card = ChoiceCard("adapter", "")
         self.adapter_card.setObjectName("kind_adapter")
         self.kinds.set_cards([self.adapter_card])
         self.kinds.set_current("adapter")
@@ -201,24 +197,25 @@ class ExportPage(Page):
         """Whether the shown run learned labels."""
         return self.session.project.spec.task.kind == "classification"
 
+    @property
+    def method(self) -> MethodName:
+        """How the shown run learned."""
+        return self.session.project.spec.method.name
+
     def _show_contents(self) -> None:
-        about = self.tr("Only what was learned. Needs the original model beside it.")
+        first = method_words.contents(self.method, labels=self.labels)
         texts = [
-            self.tr("The adapter's weights and settings, as PEFT reads them (safetensors)."),
             self.tr("The tokenizer and the chat template, so that text is cut as it was in training."),
             self.tr("A model card: base, data, settings, losses and licence."),
         ]
         if self.labels:
-            about = self.tr(
-                "What was learned, and the names of the labels (labels.json). Needs the original beside it."
-            )
-            texts[:2] = [
-                self.tr("The weights of the adapter and of the new output layer, as PEFT reads them (safetensors)."),
+            texts[:1] = [
                 self.tr("The names of the labels, in the order of the outputs (labels.json)."),
                 self.tr("The tokenizer, so that text is cut as it was in training."),
             ]
-        self.adapter_card.set_text(about)
-        self.contents.set_texts(texts)
+        self.adapter_card.set_title(method_words.noun(self.method))
+        self.adapter_card.set_text(method_words.about(self.method, labels=self.labels))
+        self.contents.set_texts([first, *texts])
 
     def refresh(self) -> None:
         run = self.session.project.run
@@ -235,7 +232,7 @@ class ExportPage(Page):
         self._show_footer(ready)
 
     def _show_empty(self) -> None:
-        text = self.tr("What is learned can be saved here, for any program that knows PEFT.")
+        text = self.tr("What is learned can be saved here, and read back by other programs.")
         title = self.tr("Nothing to save yet")
         if busy(self.session.project.run):
             title = self.tr("The run is still training")
@@ -246,7 +243,8 @@ class ExportPage(Page):
     def _propose(self) -> None:
         """Name a folder for this run, unless the person has named one."""
         name = run_name(self.session.project.spec)
-        proposed = str(export_folder(self.session.settings) / f"{file_name(name)}-adapter")
+        folder = f"{file_name(name)}-{method_words.folder_suffix(self.method)}"
+        proposed = str(export_folder(self.session.settings) / folder)
         if self.place.text() in ("", self._proposed):
             self.place.setText(proposed)
         self._proposed = proposed
@@ -261,7 +259,7 @@ class ExportPage(Page):
             )
         )
         size = words.file_size(run.adapter.bytes) if run and run.adapter else words.DASH
-        self.adapter_card.set_facts(size, self.tr("PEFT format"))
+        self.adapter_card.set_facts(size, method_words.file_format(self.method))
         self._show_room()
         idle = self.exporter.status != "running"
         for widget in (self.place, self.choose, self.kinds):
@@ -335,11 +333,11 @@ class ExportPage(Page):
                 self.badge.set_badge(self.tr("Checked"), "ok")
                 took = words.duration(exporter.seconds)
                 self.when.setText(self.tr("{0}, took {1}").format(words.clock(self._ended_at), took))
-                self.verdict.setText(self.tr("This adapter is what you trained"))
+                self.verdict.setText(method_words.is_yours(self.method))
                 self.verdict_text.setText(self.tr("Every check passed. Had one failed, nothing would be saved."))
             case "failed":
                 self.badge.set_badge(self.tr("Not saved"), "bad")
-                self.verdict.setText(self.tr("The adapter was not saved"))
+                self.verdict.setText(method_words.not_saved(self.method))
                 self.verdict_text.setText(self.tr("What was written so far is removed."))
         exported = exporter.exported if exporter.status == "done" else None
         self.hash_box.setVisible(exported is not None)
@@ -371,7 +369,7 @@ class ExportPage(Page):
         else:
             kind = "primary" if ready else "plain"
             self.footer.set_next(
-                self.tr("Save adapter"),
+                method_words.save(self.method),
                 enabled=ready,
                 kind=kind,  # type: ignore[arg-type]
                 icon_name="download",
@@ -418,7 +416,7 @@ class ExportPage(Page):
 
     def _choose_place(self) -> None:
         now = Path(self.place.text() or ".").expanduser()
-        chosen = QFileDialog.getExistingDirectory(self, self.tr("Folder that takes the adapter"), str(now.parent))
+        chosen = QFileDialog.getExistingDirectory(self, self.tr("Folder that takes the result"), str(now.parent))
         if chosen:
             self.place.setText(str(Path(chosen) / now.name))
             self.session.change_settings(export_folder=chosen)

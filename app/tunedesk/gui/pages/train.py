@@ -8,7 +8,7 @@ from tunedesk.core.methods import method
 from tunedesk.core.problems import Problem
 from tunedesk.core.project import StepKey, blockers
 from tunedesk.core.state import RunState
-from tunedesk.gui import words
+from tunedesk.gui import method_words, words
 from tunedesk.gui.pages._train_ready import ReadyPanel
 from tunedesk.gui.pages._train_run import RunPanel
 from tunedesk.gui.pages.base import Page
@@ -172,7 +172,8 @@ class TrainPage(Page):
     def _show_footer(self, state: RunState) -> None:
         if state.ended:
             self.footer.set_back(self.tr("Back: Fit"))
-            self.footer.set_hint("" if has_adapter(state) else self.tr("There is no adapter to try yet"))
+            name = self.session.project.spec.method.name
+            self.footer.set_hint("" if has_adapter(state) else method_words.nothing_yet(name))
             kind: ButtonKind = "plain" if state.status == "failed" else "primary"
             self.footer.set_next(self.tr("Next: Try"), enabled=has_adapter(state), kind=kind)
             return
@@ -190,7 +191,7 @@ class TrainPage(Page):
             actions.append(("resume", self.tr("Resume from step {0}").format(step)))
         kept = adapter_step(state)
         if kept is not None:
-            actions.append(("try", self.tr("Try the adapter of step {0}").format(words.count(kept))))
+            actions.append(("try", method_words.try_step(self.session.project.spec.method.name, words.count(kept))))
         if state.checkpoint is None:
             actions.append(("again", self.tr("Start anew")))
         actions.append(("log", self.tr("Open log")))

@@ -109,7 +109,9 @@ class FocusWatcher(QObject):
 
 
 def _clips(widget: QWidget) -> bool:
-    return widget.isWindow() or widget.objectName() == "qt_scrollarea_viewport"
+    """Whether the ring must stay within `widget`. A viewport that fills the page to its edges lets it out."""
+    viewport = widget.objectName() == "qt_scrollarea_viewport" and not widget.property("ringPasses")
+    return widget.isWindow() or viewport
 
 
 def _ring_width() -> int:

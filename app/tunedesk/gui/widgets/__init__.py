@@ -17,6 +17,7 @@ from tunedesk.gui.widgets.problem import ProblemBar, ProblemItem
 from tunedesk.gui.widgets.progress import ProgressTone, SlimProgress
 from tunedesk.gui.widgets.rail import DeviceItem, Rail, RunItem, StepItem
 from tunedesk.gui.widgets.schematic import SCHEMATICS, Schematic
+from tunedesk.gui.widgets.sections import SectionGrid
 from tunedesk.gui.widgets.segmented import Segmented
 from tunedesk.gui.widgets.states import EmptyState, Skeleton, Toast
 from tunedesk.gui.widgets.text import ElidedLabel, Label
@@ -66,6 +67,7 @@ __all__ = [
     "Rule",
     "RunItem",
     "Schematic",
+    "SectionGrid",
     "Segmented",
     "Severity",
     "Skeleton",

@@ -7,18 +7,23 @@ from dataclasses import dataclass
 from typing import Final
 
 from PySide6.QtCore import QEvent, QObject, QPointF, QRectF, QSize, Qt, Signal
-from PySide6.QtGui import QColor, QFontMetricsF, QKeyEvent, QPainter, QPaintEvent, QResizeEvent
+from PySide6.QtGui import QColor, QFontMetricsF, QKeyEvent, QPainter, QPaintEvent
 from PySide6.QtWidgets import QAbstractButton, QSizePolicy, QVBoxLayout, QWidget
 
 from tunedesk.gui.theme import MEASURES, Tokens, pixmap
 from tunedesk.gui.theme.proxy import draw_radio
 from tunedesk.gui.widgets.badge import Badge, BadgeKind
-from tunedesk.gui.widgets.page import CardGrid
 from tunedesk.gui.widgets.paint import font, painter_on, px, round_box, text, text_width, tokens
 from tunedesk.gui.widgets.schematic import draw_schematic
+from tunedesk.gui.widgets.sections import SectionGrid
 
 _PAD: Final = MEASURES.padding
+_TIGHT: Final = 12
+_SCALE: Final = 0.75
+_DRAWN: Final = round(40 * _SCALE)
+"""Height of a drawing in a method card."""
 _STEPS: Final = {Qt.Key.Key_Left: -1, Qt.Key.Key_Right: 1}
+_ROWS: Final = {Qt.Key.Key_Up: -1, Qt.Key.Key_Down: 1}
 
 
 class RadioCard(QAbstractButton):
@@ -66,30 +71,22 @@ class RadioCard(QAbstractButton):
             edge = colours.ctl if self.underMouse() else colours.line
             round_box(painter, box, MEASURES.radius_card, colours.card, edge)
 
-    def _footer(self, painter: QPainter, left: tuple[str, str], right: tuple[str, str], colours: Tokens) -> None:
-        """Draw the line above the foot, and in it two facts, each a strong and a quiet part."""
+    def _footer(self, painter: QPainter, left: str, right: str, colours: Tokens) -> None:
+        """Draw the line above the foot, and in it two facts, the first strong and the second quiet."""
         top = self.height() - _PAD - px(16) - 12
         width = self.width() - 2 * _PAD
         painter.fillRect(QRectF(_PAD, round(top), width, 1), QColor(colours.line))
         row = QRectF(_PAD, top + 10, width, px(20))
-        used = text(painter, row, left[0], "secondary", self._ink(colours), weight=500)
-        text(painter, row.adjusted(used + 4, 0, 0, 0), left[1], "secondary", colours.t2)
-        tail = text_width(right[1], "secondary")
-        align = Qt.AlignmentFlag.AlignRight
-        text(painter, row, right[1], "secondary", self._right_ink(colours, quiet=True), align=align)
-        inner = row.adjusted(0, 0, -(tail + 4 if tail else 0), 0)
-        text(painter, inner, right[0], "secondary", self._right_ink(colours, quiet=False), align=align, weight=500)
+        text(painter, row, left, "secondary", self._ink(colours), weight=500)
+        text(painter, row, right, "secondary", colours.t2, align=Qt.AlignmentFlag.AlignRight)
 
     def _ink(self, colours: Tokens) -> str:
         return colours.t1 if self.isEnabled() else colours.t3
 
-    def _right_ink(self, colours: Tokens, *, quiet: bool) -> str:
-        return colours.t2 if quiet else self._ink(colours)
-
 
 @dataclass(frozen=True, slots=True)
 class MethodItem:
-    """What a method card says. `fits=False` shows the memory in red; `reason` forbids the choice."""
+    """What a method card says. `fits=False` shows the memory in red; `reason` forbids the choice, without figures."""
 
     key: str
     name: str
@@ -105,7 +102,7 @@ class MethodItem:
 
 
 class MethodCard(RadioCard):
-    """One method: a drawing, what it does, what it suits, and its two figures."""
+    """One method in short: a drawing, its two figures, and what it does, or why it cannot be used."""
 
     def __init__(self, item: MethodItem, *, parent: QWidget | None = None) -> None:
         super().__init__(item.key, parent)
@@ -121,6 +118,8 @@ class MethodCard(RadioCard):
         self.setText(item.name)
         self._badge.set_badge(item.badge, item.badge_kind)
         self.set_reason(item.reason)
+        if not item.reason:
+            self.setToolTip(" ".join(word for word in (self.tr("Suits"), item.suits) if item.suits))
         words = [item.name, item.badge, item.sentence, item.suits, item.trained, item.memory, item.reason]
         self.setAccessibleName(". ".join(word for word in words if word))
 
@@ -134,8 +133,16 @@ class MethodCard(RadioCard):
         return True
 
     def heightForWidth(self, width: int) -> int:
-        lines = _wrap(self._sentence(), width - 2 * _PAD)
-        return _PAD + 48 + 10 + px(20) + max(2, len(lines)) * px(16) + 8 + px(20) + 12 + px(16) + 12 + _PAD
+        said = len(_wrap(self._sentence(), width - 2 * _TIGHT)) * px(16)
+        below = px(20) + 6 if self._is_badge_below(width) else 0
+        return _TIGHT + _DRAWN + 8 + px(20) + max(2 * px(16), said + below) + _TIGHT - 2
+
+    def _is_badge_below(self, width: int) -> bool:
+        """Whether name and badge are too wide for one line."""
+        if not self.item.badge:
+            return False
+        name = text_width(self.item.name, "card")
+        return name + 8 + self._badge.sizeHint().width() > width - 2 * _TIGHT
 
     def _sentence(self) -> str:
         return self.reason() or self.item.sentence
@@ -144,36 +151,38 @@ class MethodCard(RadioCard):
         colours = tokens()
         painter = painter_on(self)
         self._ground(painter, colours)
-        draw_schematic(painter, self.item.schematic, QPointF(_PAD, _PAD - 1), colours, faint=not self.isEnabled())
-        y = float(_PAD + 58)
-        width = self.width() - 2 * _PAD
+        spot = QPointF(_TIGHT, _TIGHT - 4 * _SCALE)
+        draw_schematic(painter, self.item.schematic, spot, colours, faint=not self.isEnabled(), scale=_SCALE)
+        width = self.width() - 2 * _TIGHT
+        self._paint_figures(painter, width, colours)
+        y = float(_TIGHT + _DRAWN + 8)
+        below = self._is_badge_below(self.width())
         self._badge.adjustSize()
-        self._badge.move(self.width() - _PAD - self._badge.width(), round(y + (px(20) - self._badge.height()) / 2))
-        room = width - (self._badge.width() + 8 if self.item.badge else 0)
-        text(painter, QRectF(_PAD, y, room, px(20)), self.item.name, "card", self._ink(colours))
+        if not below:
+            centred = round(y + (px(20) - self._badge.height()) / 2)
+            self._badge.move(self.width() - _TIGHT - self._badge.width(), centred)
+        room = width - (self._badge.width() + 8 if self.item.badge and not below else 0)
+        text(painter, QRectF(_TIGHT, y, room, px(20)), self.item.name, "card", self._ink(colours))
         y += px(20)
         quiet = colours.t2 if self.isEnabled() else colours.t3
         for line in _wrap(self._sentence(), width):
-            text(painter, QRectF(_PAD, y, width + 4, px(16)), line, "secondary", quiet)
+            text(painter, QRectF(_TIGHT, y, width + 4, px(16)), line, "secondary", quiet)
             y += px(16)
-        y = _PAD + 58 + px(20) + max(2 * px(16), y - _PAD - 58 - px(20)) + 6
-        if self.item.suits and self.isEnabled():
-            word = self.tr("Suits")
-            used = text(painter, QRectF(_PAD, y, width, px(20)), word, "secondary", colours.t3)
-            box = QRectF(_PAD + used + 6, y, width - used - 6, px(20))
-            text(painter, box, self.item.suits, "secondary", colours.t1)
-        self._footer(painter, _split(self.item.trained), _split(self.item.memory), colours)
+        if below:
+            self._badge.move(_TIGHT, round(y) + 6)
 
-    def resizeEvent(self, event: QResizeEvent) -> None:
-        super().resizeEvent(event)
-        wanted = text_width(self.tr("Suits"), "secondary") + 6 + text_width(self.item.suits, "secondary")
-        if not self.reason():
-            self.setToolTip(self.item.suits if wanted > self.width() - 2 * _PAD else "")
-
-    def _right_ink(self, colours: Tokens, *, quiet: bool) -> str:
-        if not self.item.fits:
-            return colours.bad
-        return super()._right_ink(colours, quiet=quiet)
+    def _paint_figures(self, painter: QPainter, width: float, colours: Tokens) -> None:
+        """Draw the share trained and the memory, one below the other, right of the drawing."""
+        if self.reason():
+            return
+        memory = colours.t1 if self.item.fits else colours.bad
+        for row, (figure, ink) in enumerate(((self.item.trained, colours.t1), (self.item.memory, memory))):
+            number, unit = _split(figure)
+            box = QRectF(_TIGHT, _TIGHT - 1 + row * px(17), width, px(16))
+            tail = text_width(unit, "secondary")
+            right = Qt.AlignmentFlag.AlignRight
+            text(painter, box, unit, "secondary", colours.t2 if ink == colours.t1 else ink, align=right)
+            text(painter, box.adjusted(0, 0, -tail - 4, 0), number, "secondary", ink, align=right, weight=500)
 
 
 class ChoiceCard(RadioCard):
@@ -201,6 +210,12 @@ class ChoiceCard(RadioCard):
         self.setText(title)
         self.set_badge(badge, badge_kind)
         self._describe()
+
+    def set_title(self, title: str) -> None:
+        """Change the title."""
+        self.setText(title)
+        self._describe()
+        self.update()
 
     def set_text(self, words: str) -> None:
         """Change the text under the title."""
@@ -258,7 +273,7 @@ class ChoiceCard(RadioCard):
             text(painter, QRectF(_PAD, y, width + 4, px(16)), line, "secondary", quiet)
             y += px(16)
         if self._left or self._right:
-            self._footer(painter, (self._left, ""), ("", self._right), colours)
+            self._footer(painter, self._left, self._right, colours)
 
     def _paint_sign(self, painter: QPainter, colours: Tokens) -> float:
         x = float(_PAD)
@@ -275,23 +290,27 @@ class ChoiceCard(RadioCard):
 
 
 class ChoiceGroup(QWidget):
-    """Cards in equal columns that behave as one group of radio buttons."""
+    """Cards in equal columns that behave as one group of radio buttons, in sections if wanted."""
 
     chosen = Signal(str)
 
     def __init__(self, *, min_width: int = 200, gap: int = MEASURES.tight_gap, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._cards: list[RadioCard] = []
-        self._grid = CardGrid(min_width=min_width, gap=gap)
+        self._grid = SectionGrid(min_width=min_width, gap=gap)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.addWidget(self._grid)
 
     def set_cards(self, cards: Sequence[RadioCard]) -> None:
         """Show these cards, in reading order."""
+        self.set_sections([("", cards)])
+
+    def set_sections(self, sections: Sequence[tuple[str, Sequence[RadioCard]]]) -> None:
+        """Show these cards under the titles of their sections, in reading order."""
         kept, before = self.current(), self._cards
-        self._cards = list(cards)
-        self._grid.set_cards(list(cards))
+        self._cards = [card for _, cards in sections for card in cards]
+        self._grid.set_sections(sections)
         for card in self._cards:
             if card not in before:
                 card.installEventFilter(self)
@@ -331,18 +350,30 @@ class ChoiceGroup(QWidget):
 
     def move_from(self, card: RadioCard, key: Qt.Key) -> bool:
         """Choose the card that lies in the direction of an arrow key."""
-        columns = max(1, self._grid.columns())
-        step = _STEPS.get(key) or {Qt.Key.Key_Up: -columns, Qt.Key.Key_Down: columns}.get(key)
-        if step is None:
+        step = _STEPS.get(key)
+        if step is None and key not in _ROWS:
             return False
-        at = self._cards.index(card) + step
-        while 0 <= at < len(self._cards):
-            if self._cards[at].isEnabled():
-                self._cards[at].setFocus(Qt.FocusReason.TabFocusReason)
-                self._cards[at].click()
-                return True
-            at += step
+        found = self._beside(card, step) if step else self._in_next_row(card, _ROWS[key])
+        if found is not None:
+            found.setFocus(Qt.FocusReason.TabFocusReason)
+            found.click()
         return True
+
+    def _beside(self, card: RadioCard, step: int) -> RadioCard | None:
+        at = self._cards.index(card)
+        rest = self._cards[at + 1 :] if step > 0 else self._cards[:at][::-1]
+        return next((other for other in rest if other.isEnabled()), None)
+
+    def _in_next_row(self, card: RadioCard, step: int) -> RadioCard | None:
+        """The nearest card above (`step` -1) or below (1) that can be chosen."""
+        here = card.geometry()
+
+        def distance(other: RadioCard) -> tuple[int, int]:
+            there = other.geometry()
+            return abs(there.y() - here.y()), abs(there.x() - here.x())
+
+        rest = [other for other in self._cards if other.isEnabled() and step * (other.y() - here.y()) > 0]
+        return min(rest, key=distance, default=None)
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
         if isinstance(event, QKeyEvent) and isinstance(watched, RadioCard) and event.type() == QKeyEvent.Type.KeyPress:

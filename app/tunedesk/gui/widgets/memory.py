@@ -42,7 +42,7 @@ def part_names() -> dict[str, str]:
     tr = QCoreApplication.translate
     return {
         "weights": tr("MemoryBar", "Model weights"),
-        "adapter": tr("MemoryBar", "Adapter"),
+        "adapter": tr("MemoryBar", "Added"),
         "gradients": tr("MemoryBar", "Gradients"),
         "optimiser": tr("MemoryBar", "Optimiser"),
         "activations": tr("MemoryBar", "Activations"),

@@ -64,24 +64,18 @@ def _qlora(pen: _Pen) -> None:
     pen.pair()
 
 
-def _dora(pen: _Pen) -> None:
-    pen.block(0, 0, 40, 3, trained=True, radius=1)
-    pen.block(0, 5, 40, 39)
-    pen.painter.setPen(round_pen(pen.colours.t2, 1.5))
-    pen.painter.drawLines([QLineF(13, 32, 27, 18), QLineF(19, 18, 27, 18), QLineF(27, 18, 27, 26)])
-    pen.pair()
-
-
-def _vera(pen: _Pen) -> None:
+def _adalora(pen: _Pen) -> None:
+    """Thin matrices whose ranks are kept or given up one by one."""
     pen.block(0, 4, 40, 40)
     pen.sign(48)
-    pen.outline(56, 4, 8, 40)
-    pen.block(67, 4, 3, 40, trained=True, radius=1)
-    pen.outline(74, 20, 30, 8)
-    pen.block(107, 20, 3, 8, trained=True, radius=1)
+    for index in range(2):
+        pen.block(56 + index * 6, 4, 4, 40, trained=True, radius=1)
+        pen.block(77, 16 + index * 6, 34, 4, trained=True, radius=1)
+    pen.outline(68, 4, 4, 40)
+    pen.outline(77, 28, 34, 4)
 
 
-def _adapters(pen: _Pen) -> None:
+def _houlsby(pen: _Pen) -> None:
     for x in (0, 38, 76):
         pen.block(x, 4, 16, 40)
     pen.bow(18)
@@ -118,12 +112,12 @@ def _prefix(pen: _Pen) -> None:
 
 
 def _prompt(pen: _Pen) -> None:
-    for index in range(8):
+    for index in range(7):
         pen.block(index * 14, 16, 11, 16, trained=index < 3)
 
 
-def _ptuning(pen: _Pen) -> None:
-    for index in range(8):
+def _p_tuning(pen: _Pen) -> None:
+    for index in range(7):
         pen.block(index * 14, 28, 11, 16, trained=index < 3)
     pen.block(8, 4, 23, 12, trained=True)
     pen.painter.setPen(round_pen(pen.colours.accent_fill, 1.5))
@@ -136,45 +130,40 @@ def _bitfit(pen: _Pen) -> None:
         pen.block(index * 36 + 26, 4, 4, 40, trained=True, radius=1)
 
 
-def _norms(pen: _Pen) -> None:
-    for index in range(3):
-        pen.block(0, 4 + index * 14, 104, 8)
-        pen.block(0, 13 + index * 14, 104, 3, trained=True, radius=1)
-
-
 def _last_layer(pen: _Pen) -> None:
     for index in range(4):
         pen.block(0, 4 + index * 10.6, 104, 8, trained=index == 0)
 
 
 def _full(pen: _Pen) -> None:
-    pen.block(0, 4, 40, 40, trained=True)
-    pen.block(46, 4, 40, 40, trained=True)
+    for index in range(4):
+        pen.block(0, 4 + index * 10.6, 104, 8, trained=True)
 
 
 _DRAWINGS: Final[dict[str, Callable[[_Pen], None]]] = {
     "lora": _lora,
     "qlora": _qlora,
-    "dora": _dora,
-    "vera": _vera,
-    "adapters": _adapters,
+    "adalora": _adalora,
     "ia3": _ia3,
+    "houlsby": _houlsby,
+    "compacter": _compacter,
     "prefix": _prefix,
     "prompt": _prompt,
-    "ptuning": _ptuning,
+    "p_tuning": _p_tuning,
     "bitfit": _bitfit,
-    "norms": _norms,
     "last_layer": _last_layer,
     "full": _full,
-    "compacter": _compacter,
 }
 SCHEMATICS: Final = tuple(_DRAWINGS)
 
 
-def draw_schematic(painter: QPainter, kind: str, spot: QPointF, colours: Tokens, *, faint: bool = False) -> None:
+def draw_schematic(
+    painter: QPainter, kind: str, spot: QPointF, colours: Tokens, *, faint: bool = False, scale: float = 1.0
+) -> None:
     """Draw one schematic with its top left corner at `spot`."""
     painter.save()
     painter.translate(spot)
+    painter.scale(scale, scale)
     painter.setRenderHint(QPainter.RenderHint.Antialiasing)
     if faint:
         painter.setOpacity(0.45)
