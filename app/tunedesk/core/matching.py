@@ -58,7 +58,7 @@ class Match:
 
 def unfit(name: MethodName, model: ModelInfo, task: Task) -> Problem | None:
     """Why the method `name` cannot train `model` for `task`; None when it can, as far as the description tells."""
-    return unfit_task(model, task) or _unfit_method(name, model)
+    return unfit_task(model, task) or unfit_method(name, model)
 
 
 def matches(model: ModelInfo, task: Task, labels: int = 2) -> tuple[Match, ...]:
@@ -138,7 +138,8 @@ def _wrong_kind(model: ModelInfo, task: Task, suits: tuple[Task, ...]) -> Proble
     )
 
 
-def _unfit_method(name: MethodName, model: ModelInfo) -> Problem | None:
+def unfit_method(name: MethodName, model: ModelInfo) -> Problem | None:
+    """Why the method `name` cannot train `model`, whatever the task; None when it can."""
     if name in ("ia3", "houlsby", "compacter", "prefix_tuning") and model.layer_kinds == ("recurrent",):
         return Problem(
             code="method.no_attention",

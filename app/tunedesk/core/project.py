@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from tunedesk.core.describe import DataInfo, ModelInfo, TaskKind
-from tunedesk.core.matching import unfit
+from tunedesk.core.matching import unfit_method
 from tunedesk.core.plan import Plan
 from tunedesk.core.problems import Problem
 from tunedesk.core.spec import RunSpec, TaskSection
@@ -162,7 +162,7 @@ def method_trouble(project: Project) -> tuple[Problem, ...]:
     """Why the chosen method cannot tune the chosen model; empty when it can, or the model itself is in trouble."""
     if project.model is None or model_trouble(project):
         return ()
-    problem = unfit(project.spec.method.name, project.model, project.spec.task.kind)
+    problem = unfit_method(project.spec.method.name, project.model)
     return (problem,) if problem else ()
 
 

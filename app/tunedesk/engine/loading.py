@@ -22,7 +22,7 @@ from transformers.utils import logging as transformers_logging
 
 from tunedesk.core.describe import ModelInfo, TaskKind
 from tunedesk.core.hardware import Device, Hardware, choose_device, read_hardware
-from tunedesk.core.matching import unfit
+from tunedesk.core.matching import unfit_method
 from tunedesk.core.problems import Problem, ProblemError, raise_if_any
 from tunedesk.core.spec import MethodName
 
@@ -76,7 +76,7 @@ HEADS = ("classifier", "pre_classifier", "score", "lm_head")
 def check_task(info: ModelInfo, task: TaskKind, method: MethodName | None = None) -> None:
     """Raises `ProblemError` when the model cannot do `task`, or not with `method`."""
     _check_kind(info, task)
-    problem = unfit(method, info, task) if method else None
+    problem = unfit_method(method, info) if method else None
     if problem:
         raise ProblemError(problem)
 
