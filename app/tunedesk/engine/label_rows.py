@@ -11,8 +11,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from tunedesk.core.describe import RenderedRow, RenderedTurn, Span, SpanKind
-from tunedesk.core.problems import Problem, ProblemError
-from tunedesk.engine.render import TokenRow
+from tunedesk.engine.render import TokenRow, check_offsets
 from tunedesk.engine.rows import Row, Tick
 
 _BATCH = 256
@@ -45,14 +44,7 @@ class LabelRenderer:
     def __init__(self, tokenizer: PreTrainedTokenizerBase, labels: Sequence[str], model_name: str) -> None:
         self._tokenizer = tokenizer
         self._labels = {label: place for place, label in enumerate(labels)}
-        if not tokenizer.is_fast:
-            raise ProblemError(
-                Problem(
-                    code="model.tokenizer",
-                    what=f"The tokenizer of {model_name} does not say which characters a token stands for.",
-                    fix="Choose a model that has a tokenizer.json.",
-                )
-            )
+        check_offsets(tokenizer, model_name)
 
     def render(self, rows: Sequence[Row], path: Path, unit: Any = "line", tick: Tick | None = None) -> list[TokenRow]:
         """Every row in tokens, not cut."""

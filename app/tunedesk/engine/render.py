@@ -71,14 +71,7 @@ class Renderer:
         self._tokenizer = tokenizer
         self._name = model_name
         self._task = task
-        if not tokenizer.is_fast:
-            raise ProblemError(
-                Problem(
-                    code="model.tokenizer",
-                    what=f"The tokenizer of {model_name} does not say which characters a token stands for.",
-                    fix="Choose a model that has a tokenizer.json.",
-                )
-            )
+        check_offsets(tokenizer, model_name)
         self._template = _template_of(tokenizer) if task == "chat" else ""
         if task == "chat" and not self._template:
             raise ProblemError(no_template(model_name))
@@ -334,6 +327,18 @@ def _after_space(text: str, place: int) -> int:
 
 class _UnstableError(Exception):
     """The template rewrites what it is given."""
+
+
+def check_offsets(tokenizer: PreTrainedTokenizerBase, model_name: str) -> None:
+    """Raises `ProblemError` when the tokenizer does not say which characters a token stands for."""
+    if not tokenizer.is_fast:
+        raise ProblemError(
+            Problem(
+                code="model.tokenizer",
+                what=f"The tokenizer of {model_name} does not say which characters a token stands for.",
+                fix="Choose a model that has a tokenizer.json.",
+            )
+        )
 
 
 def no_template(model_name: str) -> Problem:

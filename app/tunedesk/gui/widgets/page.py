@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from PySide6.QtCore import QSize, Qt, Signal
 from PySide6.QtGui import QColor, QPainter, QPaintEvent, QResizeEvent
-from PySide6.QtWidgets import QBoxLayout, QFrame, QGridLayout, QHBoxLayout, QScrollArea, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QBoxLayout, QFrame, QHBoxLayout, QScrollArea, QVBoxLayout, QWidget
 
 from tunedesk.gui.theme import MEASURES, Theme
 from tunedesk.gui.widgets.button import Button, ButtonKind
 from tunedesk.gui.widgets.icon_label import IconLabel
 from tunedesk.gui.widgets.paint import px, tokens
 from tunedesk.gui.widgets.problem import ProblemBar
+from tunedesk.gui.widgets.sections import SectionGrid
 from tunedesk.gui.widgets.text import ElidedLabel
 
 
@@ -227,53 +230,9 @@ class TwoColumns(QWidget):
             self._right.setFixedWidth(px(self._width))
 
 
-class CardGrid(QWidget):
+class CardGrid(SectionGrid):
     """Equal columns of cards; their number follows the width."""
 
-    def __init__(self, *, min_width: int = 200, gap: int = MEASURES.tight_gap, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self._min_width = min_width
-        self._cards: list[QWidget] = []
-        self._columns = 0
-        self._grid = QGridLayout(self)
-        self._grid.setContentsMargins(0, 0, 0, 0)
-        self._grid.setSpacing(gap)
-
-    def set_cards(self, cards: list[QWidget]) -> None:
+    def set_cards(self, cards: Sequence[QWidget]) -> None:
         """Show these cards, in reading order; cards that are left out are deleted."""
-        for card in self._cards:
-            self._grid.removeWidget(card)
-            if card not in cards:
-                card.deleteLater()
-        self._cards = list(cards)
-        for card in self._cards:
-            card.setParent(self)
-            card.show()
-        self._columns = 0
-        self._arrange(self.width())
-
-    def columns(self) -> int:
-        """Return the number of columns of the moment."""
-        return self._columns
-
-    def minimumSizeHint(self) -> QSize:
-        return QSize(self._min_width, super().minimumSizeHint().height())
-
-    def resizeEvent(self, event: QResizeEvent) -> None:
-        super().resizeEvent(event)
-        self._arrange(event.size().width())
-
-    def _arrange(self, width: int) -> None:
-        if not self._cards:
-            return
-        gap = self._grid.spacing()
-        fitting = max(1, (width + gap) // (px(self._min_width) + gap))
-        columns = min(fitting, len(self._cards))
-        if columns == self._columns:
-            return
-        for column in range(max(self._columns, columns)):
-            self._grid.setColumnStretch(column, 1 if column < columns else 0)
-        for index, card in enumerate(self._cards):
-            self._grid.addWidget(card, index // columns, index % columns)
-        self._columns = columns
-        self._grid.invalidate()
+        self.set_sections([("", cards)] if cards else [])
