@@ -15,9 +15,10 @@ from rich.table import Table
 from rich.text import Text
 
 from tunedesk.core import events as e
-from tunedesk.core.describe import DataInfo, ModelInfo, RenderedRow
+from tunedesk.core.describe import DataInfo, ModelInfo, RenderedRow, TaskKind
 from tunedesk.core.hardware import GIB
-from tunedesk.core.matching import TASK_WORDS, TASKS, Match, Task, short
+from tunedesk.core.matching import TASK_WORDS, TASKS, Match, short
+from tunedesk.core.measures import metric_words
 from tunedesk.core.methods import CATALOGUE, GROUPS, TRAINABLE, Method, default_learning_rate, method
 from tunedesk.core.plan import Plan
 from tunedesk.core.problems import Problem
@@ -88,7 +89,8 @@ class TrainingView:
             case e.Evaluated(step=0, loss=loss):
                 self._say(f"Held-out loss of the base model: {loss:.3f}")
             case e.Evaluated(step=step, loss=loss, metrics=metrics):
-                self._say(f"Step {step}: held-out loss {loss:.3f}" + metric_words(metrics))
+                words = f", {measures}" if (measures := metric_words(metrics)) else ""
+                self._say(f"Step {step}: held-out loss {loss:.3f}{words}")
             case e.Finished():
                 self._end()
             case _:
@@ -131,16 +133,6 @@ class TrainingView:
         sys.stdout.flush()
 
 
-def metric_words(metrics: Mapping[str, float]) -> str:
-    """`, accuracy 92.1%, macro-F1 0.918`: what is known of a check beside its loss."""
-    words = ""
-    if "accuracy" in metrics:
-        words += f", accuracy {metrics['accuracy']:.1%}"
-    if "macro_f1" in metrics:
-        words += f", macro-F1 {metrics['macro_f1']:.3f}"
-    return words
-
-
 def show_verdict(state: RunState, folder: str) -> None:
     """The end of a run in two sentences."""
     base, best = state.base_loss, state.best
@@ -150,9 +142,10 @@ def show_verdict(state: RunState, folder: str) -> None:
     if base and best and best.step > 0:
         change = (best.loss - base) / base
         word = "below" if change < 0 else "above"
+        words = f", {measures}" if (measures := metric_words(best.metrics)) else ""
         OUT.print(
             f"{ended} Held-out loss went from {base:.3f} to {best.loss:.3f}, {abs(change):.0%} {word} the base model's"
-            f"{metric_words(best.metrics)}."
+            f"{words}."
         )
     else:
         OUT.print(ended)
@@ -304,7 +297,7 @@ def show_method(item: Method) -> None:
     OUT.print(settings)
 
 
-def show_matches(model: ModelInfo, task: Task, found: Sequence[Match]) -> None:
+def show_matches(model: ModelInfo, task: TaskKind, found: Sequence[Match]) -> None:
     """What works on one model for one task, how much of it is trained, and why the rest does not."""
     OUT.print(f"{escape(model.name)}, {weights(model.parameters)}, to {TASK_WORDS[task]}:")
     table = Table("Method", box=None, pad_edge=False)
@@ -343,7 +336,6 @@ def show_matrix(table: Mapping[str, Sequence[Match]]) -> None:
     OUT.print(heads)
     names = ", ".join(row[0].model for row in table.values())
     OUT.print(f"\nAs of {names}. In full for one model: tunedesk methods --model M", markup=False)
-    OUT.print("Not trained in this version yet: labels with models that write, and seq2seq.")
 
 
 def _is_task(item: Match) -> bool:

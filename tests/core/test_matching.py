@@ -7,9 +7,9 @@ from typing import get_args
 import pytest
 
 from tests.core.samples import model
-from tunedesk.core.describe import ModelInfo
+from tunedesk.core.describe import ModelInfo, TaskKind
 from tunedesk.core.families import FAMILIES
-from tunedesk.core.matching import TASKS, Task, matches, matrix, short, tasks_of, unfit
+from tunedesk.core.matching import TASKS, matches, matrix, short, tasks_of, unfit
 from tunedesk.core.spec import MethodName
 
 NAMES = get_args(MethodName)
@@ -78,7 +78,7 @@ def test_that_a_window_is_a_caution_for_virtual_tokens() -> None:
         ("T5", ("seq2seq",)),
     ],
 )
-def test_that_each_kind_of_model_has_its_tasks(family: str, tasks: tuple[Task, ...]) -> None:
+def test_that_each_kind_of_model_has_its_tasks(family: str, tasks: tuple[TaskKind, ...]) -> None:
     assert tasks_of(FAMILIES[family]) == tasks
 
 

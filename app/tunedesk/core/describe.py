@@ -6,7 +6,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-TaskKind = Literal["chat", "completion", "classification"]
+TaskKind = Literal["chat", "completion", "classification", "seq2seq", "preference"]
+ProblemType = Literal["single_label", "multi_label", "regression"]
+"""What a classifier says of a text: one label, any number of them, or a measured number."""
 
 
 class _Description(BaseModel):
@@ -101,7 +103,8 @@ class LabelCount(_Description):
 class DataInfo(_Description):
     """A file of training data. `layout` is how a row holds its text; `columns` maps roles to column names.
 
-    `labels` are those of classification data in the order of the model's outputs; of other data there are none.
+    `labels` are those of classification data in the order of the model's outputs; of other data there are none. Its
+    `problem_type` says whether a text has one label, several or a number, which lies within `span`.
     """
 
     source: str
@@ -110,7 +113,7 @@ class DataInfo(_Description):
     file_format: str
     bytes: int
     rows: int
-    layout: Literal["messages", "sharegpt", "alpaca", "prompt_completion", "text", "labelled"]
+    layout: Literal["messages", "sharegpt", "alpaca", "prompt_completion", "text", "labelled", "preference", "rated"]
     task: TaskKind
     columns: dict[str, str]
     all_columns: tuple[str, ...]
@@ -120,6 +123,8 @@ class DataInfo(_Description):
     findings: tuple[Finding, ...]
     sha256: str
     labels: tuple[LabelCount, ...] = ()
+    problem_type: ProblemType | None = None
+    span: tuple[float, float] | None = None
 
 
 SpanKind = Literal["trained", "context", "template", "cut"]

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, TypeAdapter
 
-from tunedesk.core.describe import DataInfo, ModelInfo, RenderedRow, TaskKind
+from tunedesk.core.describe import DataInfo, ModelInfo, ProblemType, RenderedRow, TaskKind
 from tunedesk.core.plan import Plan
 from tunedesk.core.problems import Problem
 
@@ -66,6 +66,8 @@ class InspectData(Line):
     source: str
     model: str | None = None
     task: Literal["auto"] | TaskKind = "auto"
+    problem_type: Literal["auto"] | ProblemType = "auto"
+    preference_loss: Literal["dpo", "kto", "orpo"] = "dpo"
     columns: dict[str, str] = Field(default_factory=dict)
     max_length: int | None = None
     validation_fraction: float = 0.1
@@ -90,25 +92,48 @@ class Train(Line):
 
 
 class Chat(Line):
-    """Load a model, or a run's base with its adapter, and answer `Ask` commands until `Close`."""
+    """Load a model, or a run's base with its adapter, and answer `Ask` commands until `Close`.
+
+    `adapter` is the folder of an adapter of the library, or of a run, to begin with; `UseAdapter` changes it.
+    """
 
     job: Literal["chat"] = "chat"
     run: str | None = None
     model: str | None = None
+    adapter: str | None = None
 
 
 class Export(Line):
-    """Save a run's adapter to the folder `to` and check it by reading it back."""
+    """Save a run's adapter, or that in the folder `adapter` of the library, to the folder `to`, and read it back."""
 
     job: Literal["export"] = "export"
-    run: str
+    run: str | None = None
+    adapter: str | None = None
     kind: Literal["adapter"] = "adapter"
     to: str
     replace: bool = False
 
 
+class ImportAdapter(Line):
+    """Take the adapter in the folder `source`, made elsewhere for `model`, into the library as `name`."""
+
+    job: Literal["import_adapter"] = "import_adapter"
+    source: str
+    model: str
+    name: str | None = None
+
+
+class CombineAdapters(Line):
+    """Add up LoRA adapters (folders of one base) by `weights` to a new one, `name`, in the library."""
+
+    job: Literal["combine_adapters"] = "combine_adapters"
+    adapters: tuple[str, ...]
+    weights: tuple[float, ...]
+    name: str
+
+
 Job = Annotated[
-    InspectModel | InspectData | MakePlan | Train | Chat | Export,
+    InspectModel | InspectData | MakePlan | Train | Chat | Export | ImportAdapter | CombineAdapters,
     Field(discriminator="job"),
 ]
 
@@ -164,13 +189,23 @@ class StopAnswer(Line):
     kind: Literal["stop_answer"] = "stop_answer"
 
 
+class UseAdapter(Line):
+    """Put the adapter in the folder `path` on the base in place of the one at work; None leaves the base alone.
+
+    Takes effect after the questions that came before it; answered by `AdapterUsed`.
+    """
+
+    kind: Literal["use_adapter"] = "use_adapter"
+    path: str | None
+
+
 class Close(Line):
     """End a chat."""
 
     kind: Literal["close"] = "close"
 
 
-Command = Annotated[Stop | SaveNow | Ask | StopAnswer | Close, Field(discriminator="kind")]
+Command = Annotated[Stop | SaveNow | Ask | StopAnswer | UseAdapter | Close, Field(discriminator="kind")]
 
 
 # Events.
@@ -275,7 +310,8 @@ class StepDone(_Event):
 class Evaluated(_Event):
     """Loss on the held-out rows; `step` 0 is the untouched base model.
 
-    `metrics` are those that suit the task, by name (`accuracy` and `macro_f1` of classification, both 0 to 1).
+    `metrics` are those that suit the task, by name; `core.measures` says what each is. `confusion` of a classifier
+    counts rows by right label (rows) and given label (columns), in the order of the data's labels.
     """
 
     kind: Literal["evaluated"] = "evaluated"
@@ -285,6 +321,22 @@ class Evaluated(_Event):
     trained_tokens: int
     seconds: float
     metrics: dict[str, Number] = Field(default_factory=dict)
+    confusion: tuple[tuple[int, ...], ...] = ()
+
+
+class ForgettingChecked(_Event):
+    """What the kept adapter made of `tokens` tokens of general text, against the untouched model.
+
+    `measure` is ``loss`` (nats per token) or, where a model predicts no text, ``drift``: 1 minus the cosine between
+    what it makes of a passage before and after, 0 before by definition.
+    """
+
+    kind: Literal["forgetting"] = "forgetting"
+    measure: Literal["loss", "drift"]
+    before: Number
+    after: Number
+    tokens: int
+    step: int
 
 
 class CheckpointSaved(_Event):
@@ -308,7 +360,9 @@ class AdapterSaved(_Event):
 class ChatReady(_Event):
     """The model is loaded; `Ask` may be sent.
 
-    A classifier has `labels`, in the order of its outputs, and one side; it gives the last message one of them.
+    A classifier has `labels`, in the order of its outputs, and one side; it gives the last message one of them, or with
+    the `problem_type` ``multi_label`` any number of them; with ``regression`` it has no labels and gives a number.
+    `adapter` is the folder of the adapter on the base.
     """
 
     kind: Literal["chat_ready"] = "chat_ready"
@@ -320,6 +374,30 @@ class ChatReady(_Event):
     context_length: int | None = None
     has_chat_template: bool = True
     labels: tuple[str, ...] = ()
+    problem_type: ProblemType | None = None
+    adapter: str | None = None
+
+
+class AdapterUsed(_Event):
+    """The answer to `UseAdapter`: what answers now, in the words of `ChatReady`; with `problems` nothing changed."""
+
+    kind: Literal["adapter_used"] = "adapter_used"
+    path: str | None
+    sides: tuple[Side, ...]
+    context_length: int | None = None
+    has_chat_template: bool = True
+    labels: tuple[str, ...] = ()
+    problem_type: ProblemType | None = None
+    problems: tuple[Problem, ...] = ()
+
+
+class AdapterAdded(_Event):
+    """A new adapter is whole in the library, in the folder `path`."""
+
+    kind: Literal["adapter_added"] = "adapter_added"
+    path: str
+    name: str
+    bytes: int
 
 
 class LabelShare(Line):
@@ -341,7 +419,8 @@ class ChatDelta(_Event):
 class ChatAnswer(_Event):
     """An answer is whole. `token_ids` are the generated ones, the closing token included.
 
-    A classifier's `text` is the likeliest label; `labels` are all of them, the likeliest first.
+    A classifier's `text` is the likeliest label (of several: all that are likelier than not, with commas); `labels` are
+    all of them, the likeliest first. A regression's `text` is `number`, as it is written.
     """
 
     kind: Literal["chat_answer"] = "chat_answer"
@@ -352,6 +431,7 @@ class ChatAnswer(_Event):
     seconds: float
     ended: Literal["stop_token", "length", "stopped"]
     labels: tuple[LabelShare, ...] = ()
+    number: Number | None = None
 
 
 class Asked(_Event):
@@ -399,9 +479,12 @@ Event = Annotated[
     | TrainingBegan
     | StepDone
     | Evaluated
+    | ForgettingChecked
     | CheckpointSaved
     | AdapterSaved
     | ChatReady
+    | AdapterUsed
+    | AdapterAdded
     | ChatDelta
     | ChatAnswer
     | Asked

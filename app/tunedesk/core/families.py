@@ -24,10 +24,11 @@ def _model(
     """`sizes`: hidden, intermediate, layers, heads, key heads; a linear: name, in, out, count."""
     hidden, inner, layers, heads, key_heads = sizes
     template = bool(facts.get("has_chat_template", False))
+    writes: tuple[TaskKind, ...] = ("completion", "classification", "preference")
     tasks: dict[str, tuple[TaskKind, ...]] = {
         "encoder": ("classification",),
-        "decoder": ("chat", "completion") if template else ("completion",),
-        "seq2seq": (),
+        "decoder": ("chat", *writes) if template else writes,
+        "seq2seq": ("seq2seq",),
     }
     fields: dict[str, Any] = {
         "weight_bytes": 2 * parameters,

@@ -8,23 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import get_args
 
 from tunedesk.core.counts import trainable_parameters
-from tunedesk.core.describe import ModelInfo
+from tunedesk.core.describe import ModelInfo, TaskKind
 from tunedesk.core.families import FAMILIES
 from tunedesk.core.methods import CATALOGUE, method
 from tunedesk.core.problems import Problem
 from tunedesk.core.spec import MethodName, MethodSection
 
-Task = Literal["chat", "completion", "classification", "seq2seq"]
-TASKS: tuple[Task, ...] = ("chat", "completion", "classification", "seq2seq")
+TASKS: tuple[TaskKind, ...] = get_args(TaskKind)
 
-TASK_WORDS: dict[Task, str] = {
+TASK_WORDS: dict[TaskKind, str] = {
     "chat": "answer in conversations",
     "completion": "go on with a text",
     "classification": "give labels",
     "seq2seq": "turn one text into another",
+    "preference": "prefer better answers",
 }
 
 _SHORT = {
@@ -49,19 +49,19 @@ class Match:
 
     model: str
     method: MethodName
-    task: Task
+    task: TaskKind
     problem: Problem | None
     cautions: tuple[str, ...]
     trained: int
     share: float
 
 
-def unfit(name: MethodName, model: ModelInfo, task: Task) -> Problem | None:
+def unfit(name: MethodName, model: ModelInfo, task: TaskKind) -> Problem | None:
     """Why the method `name` cannot train `model` for `task`; None when it can, as far as the description tells."""
     return unfit_task(model, task) or unfit_method(name, model)
 
 
-def matches(model: ModelInfo, task: Task, labels: int = 2) -> tuple[Match, ...]:
+def matches(model: ModelInfo, task: TaskKind, labels: int = 2) -> tuple[Match, ...]:
     """Every method with `model` and `task`, in the order of the guide. `labels` counts where a text gets one."""
     return tuple(_match(item.name, model, task, labels) for item in CATALOGUE)
 
@@ -71,7 +71,7 @@ def matrix(models: Mapping[str, ModelInfo] = FAMILIES) -> dict[str, tuple[Match,
     return {name: tuple(item for task in TASKS for item in matches(model, task)) for name, model in models.items()}
 
 
-def tasks_of(model: ModelInfo) -> tuple[Task, ...]:
+def tasks_of(model: ModelInfo) -> tuple[TaskKind, ...]:
     """The tasks that some method can train `model` for."""
     return tuple(task for task in TASKS if unfit_task(model, task) is None)
 
@@ -81,7 +81,7 @@ def short(problem: Problem | None) -> str:
     return "yes" if problem is None else _SHORT[problem.code]
 
 
-def _match(name: MethodName, model: ModelInfo, task: Task, labels: int) -> Match:
+def _match(name: MethodName, model: ModelInfo, task: TaskKind, labels: int) -> Match:
     count = labels if task == "classification" else 0
     trained = trainable_parameters(name, MethodSection(name=name), model, count)
     problem = unfit(name, model, task)
@@ -89,11 +89,11 @@ def _match(name: MethodName, model: ModelInfo, task: Task, labels: int) -> Match
     return Match(model.name, name, task, problem, cautions, trained, min(1.0, trained / max(1, model.parameters)))
 
 
-def unfit_task(model: ModelInfo, task: Task) -> Problem | None:
+def unfit_task(model: ModelInfo, task: TaskKind) -> Problem | None:
     """Why no method can train `model` for `task`; None when some can."""
-    suits: dict[str, tuple[Task, ...]] = {
+    suits: dict[str, tuple[TaskKind, ...]] = {
         "encoder": ("classification",),
-        "decoder": ("chat", "completion", "classification"),
+        "decoder": ("chat", "completion", "classification", "preference"),
         "seq2seq": ("seq2seq",),
         "other": (),
     }
@@ -116,17 +116,18 @@ def unfit_task(model: ModelInfo, task: Task) -> Problem | None:
     return None
 
 
-def _wrong_kind(model: ModelInfo, task: Task, suits: tuple[Task, ...]) -> Problem:
+def _wrong_kind(model: ModelInfo, task: TaskKind, suits: tuple[TaskKind, ...]) -> Problem:
     kinds = {
         "encoder": "An encoder reads text and writes none.",
         "decoder": "A decoder has no second text to start from; what it reads is part of what it writes.",
         "seq2seq": "A seq2seq model reads one text and writes another; labels are words that it writes.",
         "other": "It is neither a model that reads text nor one that writes it.",
     }
-    fixes: dict[Task, str] = {
+    fixes: dict[TaskKind, str] = {
         "chat": "Choose a model that writes, such as starter:chat.",
         "completion": "Choose a model that writes, such as starter:chat.",
         "classification": "Choose an encoder, such as starter:encoder.",
+        "preference": "Choose a model that writes, such as starter:chat.",
         "seq2seq": "Choose a T5, or set the task to chat and let the answer be the second text.",
     }
     can = " or ".join(TASK_WORDS[item] for item in suits)
@@ -176,7 +177,7 @@ def _no_past(model: ModelInfo) -> Problem:
     )
 
 
-def _cautions(name: MethodName, model: ModelInfo, task: Task) -> Iterable[str]:
+def _cautions(name: MethodName, model: ModelInfo, task: TaskKind) -> Iterable[str]:
     """What to think of before training, where it works."""
     item = method(name)
     if name in ("prompt_tuning", "p_tuning") and model.parameters < SMALL:

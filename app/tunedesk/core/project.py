@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from tunedesk.core.describe import DataInfo, ModelInfo, TaskKind
-from tunedesk.core.matching import unfit_method
+from tunedesk.core.matching import unfit_method, unfit_task
 from tunedesk.core.plan import Plan
 from tunedesk.core.problems import Problem
 from tunedesk.core.spec import RunSpec, TaskSection
@@ -20,11 +20,15 @@ STARTER_MODEL: dict[TaskKind, str] = {
     "chat": "starter:chat",
     "completion": "starter:chat",
     "classification": "starter:encoder",
+    "preference": "starter:chat",
 }
+"""The starter model of each task; the package index has none that turns one text into another."""
 STARTER_DATA: dict[TaskKind, str] = {
     "chat": "starter:support",
     "completion": "starter:support",
     "classification": "starter:finance",
+    "seq2seq": "starter:support",
+    "preference": "starter:preferences",
 }
 COLUMNS_THERE = "Columns there:"
 """Begins the list of a file's columns in a problem."""
@@ -90,40 +94,17 @@ def model_trouble(project: Project) -> tuple[Problem, ...]:
     """Why the chosen model cannot be used for the task; empty when it can."""
     if project.model_problems or project.model is None:
         return project.model_problems
-    if project.spec.task.kind in project.model.tasks:
-        return ()
-    return (unfit_model(project.model, project.spec.task.kind),)
-
-
-def unfit_model(model: ModelInfo, task: TaskKind) -> Problem:
-    """The problem of a model that cannot do `task`."""
-    if task == "classification":
-        return Problem(
-            code="model.wrong_kind",
-            what=f"{model.name} cannot be tuned to give labels.",
-            found=f"It is a {model.family} {model.kind}. Labels need a model that reads, such as starter:encoder.",
-            fix="Choose an encoder, or data that the model can answer.",
-        )
-    if model.kind != "decoder":
-        return Problem(
-            code="model.wrong_kind",
-            what=f"{model.name} does not write text.",
-            found=f"It is a {model.family} {model.kind}. Conversations need a model that writes, such as starter:chat.",
-            fix="Choose a model that writes text.",
-        )
-    return Problem(
-        code="model.no_template",
-        what=f"{model.name} has no chat template.",
-        found="It is a base model: it goes on with text but does not know turns of a conversation.",
-        fix="Choose its instruct or chat version, or set the task to completion.",
-    )
+    problem = unfit_task(project.model, project.spec.task.kind)
+    return (problem,) if problem else ()
 
 
 def suited_task(model: ModelInfo, asked: TaskKind) -> TaskKind:
-    """The task for `model`: what was asked for, unless one of the two is labels and the model cannot do it."""
-    if asked in model.tasks or "classification" not in (asked, *model.tasks):
+    """The task for `model`: what was asked for, unless a model of its kind can never do it."""
+    kinds: dict[str, tuple[TaskKind, ...]] = {"encoder": ("classification",), "seq2seq": ("seq2seq",)}
+    writes: tuple[TaskKind, ...] = ("chat", "completion", "classification", "preference")
+    if not model.tasks or asked in kinds.get(model.kind, writes):
         return asked
-    return model.tasks[0] if model.tasks else asked
+    return model.tasks[0]
 
 
 def with_task(spec: RunSpec, task: TaskKind) -> RunSpec:

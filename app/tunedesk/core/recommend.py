@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from tunedesk.core.describe import ModelInfo
-from tunedesk.core.matching import Task, unfit, unfit_task
+from tunedesk.core.describe import ModelInfo, TaskKind
+from tunedesk.core.matching import unfit, unfit_task
 from tunedesk.core.methods import method
 from tunedesk.core.spec import MethodName
 
@@ -66,7 +66,7 @@ class Situation:
     is false for a network that is no transformer of a common family.
     """
 
-    task: Task
+    task: TaskKind
     rows: int
     memory: Memory
     keep: Weight = "some"

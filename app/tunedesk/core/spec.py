@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from tunedesk.core.describe import TaskKind
+from tunedesk.core.describe import ProblemType, TaskKind
 from tunedesk.core.problems import Problem, ProblemError, did_you_mean
 
 MethodName = Literal[
@@ -43,7 +43,23 @@ class TaskSection(_Section):
     kind: TaskKind = Field(
         default="chat",
         description="chat: answer in conversations. completion: go on with a text. "
-        "classification: give each text one of a few labels.",
+        "classification: give each text a label, several, or a number. seq2seq: turn one text into another. "
+        "preference: prefer the better of two answers.",
+    )
+    problem_type: Auto | ProblemType = Field(
+        default="auto",
+        description="What classification says of a text: single_label, multi_label or regression (a number). auto "
+        "looks at the labels.",
+    )
+    preference_loss: Literal["dpo", "kto", "orpo"] = Field(
+        default="dpo",
+        description="dpo: of two answers prefer the better. kto: answers rated good or bad, not in pairs. orpo: learn "
+        "the better answer and shun the worse at once, without the untouched model as a measure.",
+    )
+    beta: Auto | Annotated[float, Field(gt=0, le=100)] = Field(
+        default="auto",
+        description="Preference: how hard the model is held to what it was (dpo, kto), or how much shunning weighs "
+        "beside learning (orpo). auto is 0.1.",
     )
 
 
@@ -65,7 +81,7 @@ class DataSection(_Section):
     columns: dict[str, str] = Field(
         default_factory=dict,
         description="Which column is what, where detection is not enough: messages, prompt, completion, system, text, "
-        "text_pair, label.",
+        "text_pair, label, chosen, rejected.",
     )
 
 
@@ -209,6 +225,9 @@ class TrainingSection(_Section):
     max_grad_norm: float = Field(default=1.0, gt=0, description="Longer gradients are cut to this length.")
     eval_steps: Auto | PositiveInt = Field(default="auto", description="Steps between two checks on held-out rows.")
     save_steps: Auto | PositiveInt = Field(default="auto", description="Steps between two checkpoints.")
+    forgetting: bool = Field(
+        default=True, description="Read general text before and after training, and tell how much worse it got."
+    )
     keep_checkpoints: PositiveInt = Field(default=2, description="Older checkpoints are deleted; the best one stays.")
     seed: int = Field(default=0, ge=0, le=2**32 - 1, description="Makes the run repeatable.")
 
@@ -228,6 +247,8 @@ class RunSpec(_Section):
         tree = self.model_dump(mode="json", exclude_none=True)
         kept = {"name", *fields_of(self.method.name)}
         tree["method"] = {key: value for key, value in tree["method"].items() if key in kept}
+        kind = self.task.kind
+        tree["task"] = {key: value for key, value in tree["task"].items() if _TASK_FIELDS.get(key, kind) == kind}
         return tomli_w.dumps(tree)
 
 
@@ -254,10 +275,34 @@ def parse_spec(text: str, where: str = "RUN.toml", overrides: Sequence[str] = ()
     except ValidationError as error:
         problems += _explain(error, where)
     else:
-        problems += check_method(spec.method, where)
+        problems += [*check_task(spec.task, where), *check_method(spec.method, where)]
     if problems:
         raise ProblemError(problems)
     return spec
+
+
+_TASK_FIELDS: dict[str, TaskKind] = {
+    "problem_type": "classification",
+    "preference_loss": "preference",
+    "beta": "preference",
+}
+"""The keys of [task] that one task alone has."""
+
+
+def check_task(section: TaskSection, where: str = "RUN.toml") -> list[Problem]:
+    """What is wrong with `section`: keys that its task does not use."""
+    unused = [
+        key for key in sorted(section.model_fields_set & _TASK_FIELDS.keys()) if _TASK_FIELDS[key] != section.kind
+    ]
+    return [
+        Problem(
+            code="spec.unused_field",
+            what=f"The task {section.kind} has no '{key}'.",
+            where=f"{where}, key '{key}' in [task].",
+            fix=f"Leave '{key}' out, or set kind = \"{_TASK_FIELDS[key]}\".",
+        )
+        for key in unused
+    ]
 
 
 def check_method(section: MethodSection, where: str = "RUN.toml") -> list[Problem]:

@@ -12,6 +12,7 @@ from tunedesk.core.events import (
     Evaluated,
     Event,
     Finished,
+    ForgettingChecked,
     Notice,
     PlanMade,
     Progress,
@@ -55,6 +56,7 @@ class RunState:
     best: Evaluated | None = None
     checkpoint: CheckpointSaved | None = None
     adapter: AdapterSaved | None = None
+    forgetting: ForgettingChecked | None = None
     peak_memory: int = 0
     problems: tuple[Problem, ...] = ()
 
@@ -121,6 +123,8 @@ def reduce(state: RunState, event: Event) -> RunState:
             return replace(state, checkpoint=event)
         case AdapterSaved():
             return replace(state, adapter=event)
+        case ForgettingChecked():
+            return replace(state, forgetting=event)
         case Notice(level=level, text=text, step=step):
             return _say(state, level, text, step, event.time)
         case Finished(outcome=outcome, problems=problems):

@@ -34,7 +34,8 @@ _ROOM = 2**20
 class Progress:
     """Where a run stands after `step`; losses in nats per trained token, `seconds` of training so far.
 
-    `rises` counts the checks in a row whose held-out loss was above the one before. `metrics` are the best check's.
+    `rises` counts the checks in a row whose held-out loss was above the one before. `metrics` and
+    `confusion` are the best check's.
     """
 
     step: int = 0
@@ -49,6 +50,7 @@ class Progress:
     seconds: float = 0.0
     peak_memory: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
+    confusion: tuple[tuple[int, ...], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -4,119 +4,17 @@ from __future__ import annotations
 
 import math
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 
-from tunedesk.engine import loading
-from tunedesk.engine.batches import Batch, LabelBatch, batch_loss, label_batches, micro_batches
 from tunedesk.engine.channel import Channel, Stopped
-from tunedesk.engine.fast.encoder import LeanClassifier
 from tunedesk.engine.fast.flat_adamw import FlatAdamW
-from tunedesk.engine.fast.model import FastModel
-from tunedesk.engine.fast.packing import Pack, packs
 from tunedesk.engine.memory import give_back
 from tunedesk.engine.methods import Tuned
-from tunedesk.engine.metrics import label_metrics
-from tunedesk.engine.render import TokenRow
-
-Precision = Literal["bf16", "fp16", "fp32"]
-
-
-@dataclass(frozen=True)
-class Verdicts:
-    """What a check was told beside the loss: the right and the given label of every row, by number."""
-
-    right: list[int] = field(default_factory=list)
-    given: list[int] = field(default_factory=list)
-
-
-class Objective(ABC):
-    """What a task makes of rows: batches, and the sum of the losses of what they teach."""
-
-    grouped: bool = False
-    """Whether a step's rows should be of like length, because they are padded to the longest."""
-
-    @abstractmethod
-    def batches(self, rows: Sequence[TokenRow]) -> Sequence[Any]:
-        """`rows` in the batches that are computed one after the other, on the CPU. Each has `tokens` and `trained`."""
-
-    @abstractmethod
-    def loss(self, batch: Any, verdicts: Verdicts | None = None) -> torch.Tensor:
-        """The sum of the losses of what `batch` teaches, an fp32 scalar with gradient; `verdicts` get the answers."""
-
-    def metrics(self, verdicts: Verdicts) -> dict[str, float]:  # noqa: ARG002 (few tasks have any)
-        """What is worth knowing beside the loss, by name."""
-        return {}
-
-
-@dataclass
-class NextToken(Objective):
-    """Cross entropy of the trained tokens: rows joined in packs with `fast`, padded micro-batches without."""
-
-    model: Any
-    fast: FastModel | None
-    device: torch.device
-    precision: Precision
-    pad_id: int
-    micro_batch_size: int
-    pack_tokens: int
-    grouped: bool = False
-
-    def batches(self, rows: Sequence[TokenRow]) -> Sequence[Batch | Pack]:
-        if self.fast is not None:
-            return packs(rows, self.pack_tokens)
-        return micro_batches(rows, self.micro_batch_size, self.pad_id)
-
-    def loss(self, batch: Batch | Pack, verdicts: Verdicts | None = None) -> torch.Tensor:
-        del verdicts
-        here = batch.to(self.device)
-        if self.fast is not None and isinstance(here, Pack):
-            return self.fast.loss(here)
-        assert isinstance(here, Batch)
-        with arithmetic(self.device, self.precision):
-            return batch_loss(self.model, here)
-
-
-@dataclass
-class Label(Objective):
-    """Cross entropy of the label of each row, in padded batches of like lengths."""
-
-    model: Any
-    fast: LeanClassifier | None
-    device: torch.device
-    precision: Precision
-    pad_id: int
-    micro_batch_size: int
-    labels: int
-    grouped: bool = True
-
-    def batches(self, rows: Sequence[TokenRow]) -> Sequence[LabelBatch]:
-        return label_batches(rows, self.micro_batch_size, self.pad_id)
-
-    def loss(self, batch: LabelBatch, verdicts: Verdicts | None = None) -> torch.Tensor:
-        here = batch.to(self.device)
-        if self.fast is not None:
-            scores = self.fast.scores(here.inputs()).float()
-        else:
-            with arithmetic(self.device, self.precision):
-                scores = self.model(**here.inputs()).logits.float()
-        if verdicts is not None:
-            verdicts.right.extend(batch.labels.tolist())
-            verdicts.given.extend(scores.argmax(-1).tolist())
-        return torch.nn.functional.cross_entropy(scores, here.labels, reduction="sum")
-
-    def metrics(self, verdicts: Verdicts) -> dict[str, float]:
-        return label_metrics(verdicts.right, verdicts.given, self.labels)
-
-
-def arithmetic(device: torch.device, precision: Precision) -> AbstractContextManager[Any]:
-    """Where products are computed in the run's precision."""
-    return torch.autocast(device.type, dtype=loading.DTYPES[precision], enabled=precision != "fp32")
+from tunedesk.engine.objectives import Measures, Objective
 
 
 @dataclass
@@ -149,12 +47,12 @@ class Learner:
 
 @dataclass(frozen=True)
 class Check:
-    """A look at rows that are not trained on: mean loss of what they teach, how much that is, seconds, metrics."""
+    """A look at rows that are not trained on: mean loss of what they teach, how much that is, seconds, measures."""
 
     loss: float
     trained: int
     seconds: float
-    metrics: dict[str, float]
+    measures: Measures
 
     @property
     def sound(self) -> bool:
@@ -167,11 +65,12 @@ def evaluate(learner: Learner, batches: Sequence[Any], channel: Channel | None =
     start = time.monotonic()
     learner.model.eval()
     total, count = 0.0, 0
-    verdicts = Verdicts()
+    tally = learner.objective.tally()
     for batch in batches:
         if channel is not None and channel.stop_asked:
             raise Stopped
-        total += learner.objective.loss(batch, verdicts).item()
+        total += learner.objective.loss(batch, tally).item()
         count += batch.trained
     give_back()
-    return Check(total / count, count, time.monotonic() - start, learner.objective.metrics(verdicts))
+    loss = total / count
+    return Check(loss, count, time.monotonic() - start, tally.measures(loss))

@@ -22,7 +22,7 @@ from transformers.utils import logging as transformers_logging
 
 from tunedesk.core.describe import ModelInfo, TaskKind
 from tunedesk.core.hardware import Device, Hardware, choose_device, read_hardware
-from tunedesk.core.matching import unfit_method
+from tunedesk.core.matching import unfit, unfit_task
 from tunedesk.core.problems import Problem, ProblemError, raise_if_any
 from tunedesk.core.spec import MethodName
 
@@ -75,40 +75,9 @@ HEADS = ("classifier", "pre_classifier", "score", "lm_head")
 
 def check_task(info: ModelInfo, task: TaskKind, method: MethodName | None = None) -> None:
     """Raises `ProblemError` when the model cannot do `task`, or not with `method`."""
-    _check_kind(info, task)
-    problem = unfit_method(method, info) if method else None
+    problem = unfit(method, info, task) if method else unfit_task(info, task)
     if problem:
         raise ProblemError(problem)
-
-
-def _check_kind(info: ModelInfo, task: TaskKind) -> None:
-    """An encoder reads text and writes none."""
-    if task == "classification" and info.kind != "encoder":
-        raise ProblemError(
-            Problem(
-                code="model.kind",
-                what=f"{info.name} cannot be tuned for classification.",
-                where=info.source,
-                found="It is a model that writes text.",
-                fix="Choose an encoder, such as starter:encoder. Or have a chat model answer with the label: rows of "
-                "'prompt' and 'completion', and the task chat.",
-            )
-        )
-    if task == "classification" or info.kind == "decoder":
-        return
-    kinds = {
-        "encoder": "an encoder: it reads text and writes none",
-        "seq2seq": "a model that rewrites one text as another",
-    }
-    raise ProblemError(
-        Problem(
-            code="model.kind",
-            what=f"{info.name} cannot be tuned for the task {task}.",
-            where=info.source,
-            found=f"It is {kinds.get(info.kind, f'of the kind {info.architecture}')}.",
-            fix="Choose a model that writes text, such as starter:chat; an encoder can learn classification.",
-        )
-    )
 
 
 def pick_device(wanted: str) -> Device:

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from tunedesk.core.describe import LinearShape, ModelInfo, TaskKind
+from tunedesk.core.describe import LinearShape, ModelInfo
+from tunedesk.core.matching import tasks_of
 from tunedesk.core.problems import Problem, ProblemError, did_you_mean, raise_if_any
 
 Kind = Literal["decoder", "encoder", "seq2seq", "other"]
@@ -484,7 +485,7 @@ def _describe(
     template = has_chat_template(folder)
     hidden = _number(text, "hidden_size", "n_embd", "d_model", "dim", "hidden_dim") or 0
     heads = _number(text, "num_attention_heads", "n_head", "num_heads", "n_heads", "encoder_attention_heads") or 1
-    return ModelInfo(
+    info = ModelInfo(
         source=source,
         path=str(folder),
         name=name,
@@ -507,10 +508,11 @@ def _describe(
         linears=_linears(kept, model_type),
         licence=read_licence(folder),
         has_chat_template=template,
-        tasks=_tasks(kind, template),
+        tasks=(),
         origin=origin,
         **_method_facts(text, model_type, kind, kept),
     )
+    return info.model_copy(update={"tasks": tasks_of(info)})
 
 
 def _method_facts(text: dict[str, Any], model_type: str, kind: Kind, tensors: list[Tensor]) -> dict[str, Any]:
@@ -600,14 +602,6 @@ def _kind(config: dict[str, Any]) -> Kind:
     if model_type in _mapping_names("modeling_auto.py", "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES"):
         return "decoder"
     return "other"
-
-
-def _tasks(kind: Kind, template: bool) -> tuple[TaskKind, ...]:
-    if kind == "encoder":
-        return ("classification",)
-    if kind != "decoder":
-        return ()
-    return ("chat", "completion") if template else ("completion",)
 
 
 def _real_parameters(tensors: list[Tensor], config: dict[str, Any]) -> tuple[list[Tensor], bool]:

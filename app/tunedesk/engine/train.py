@@ -42,9 +42,10 @@ from tunedesk.engine.describe_data import ticker
 from tunedesk.engine.fast.encoder import make_lean_classifier
 from tunedesk.engine.fast.flat_adamw import FlatAdamW
 from tunedesk.engine.fast.model import make_fast
-from tunedesk.engine.learner import Check, Label, Learner, NextToken, Objective, evaluate
+from tunedesk.engine.learner import Check, Learner, evaluate
 from tunedesk.engine.material import Material, Tokens, describe, gather, length_limit, renderer_of, tokenise
 from tunedesk.engine.methods import Setting, attach, trainable
+from tunedesk.engine.objectives import Label, NextToken, Objective
 from tunedesk.engine.records import check_same_data, read_resolved, with_recorded, write_environment
 from tunedesk.engine.remarks import Remarks
 from tunedesk.engine.render import cut_rows
@@ -300,7 +301,8 @@ def _evaluated(step: int, check: Check, best: bool) -> Evaluated:
         best=best,
         trained_tokens=check.trained,
         seconds=check.seconds,
-        metrics=check.metrics,
+        metrics=check.measures.values,
+        confusion=check.measures.confusion,
     )
 
 
@@ -310,7 +312,13 @@ def with_check(progress: Progress, check: Check) -> Progress:
     rises = progress.rises + 1 if progress.last_eval is not None and loss > progress.last_eval else 0
     progress = after(progress, last_eval=loss, rises=rises)
     if check.sound and (progress.best_loss is None or loss < progress.best_loss):
-        return after(progress, best_loss=loss, best_step=progress.step, metrics=check.metrics)
+        return after(
+            progress,
+            best_loss=loss,
+            best_step=progress.step,
+            metrics=check.measures.values,
+            confusion=check.measures.confusion,
+        )
     return progress
 
 
@@ -549,6 +557,7 @@ def _report(
             "best_step": progress.best_step,
             "last_eval_loss": progress.last_eval,
             "metrics": progress.metrics,
+            "confusion": progress.confusion,
             "last_loss": progress.last_loss,
             "adapter_step": adapter_step,
             "seconds": round(progress.seconds, 3),
