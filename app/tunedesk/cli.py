@@ -24,6 +24,7 @@ from rich.markup import escape
 
 from tunedesk import __version__, terminal
 from tunedesk.core import events as e
+from tunedesk.core.adapters import Adapter, delete_adapter, find_adapter_called, list_adapters, rename_adapter
 from tunedesk.core.client import EngineProcess
 from tunedesk.core.describe import ModelInfo
 from tunedesk.core.hardware import choose_device, read_hardware
@@ -373,19 +374,36 @@ def _memory(options: argparse.Namespace, model: ModelInfo | None, *, asks: bool)
 def chat(options: argparse.Namespace) -> int:
     """`tunedesk chat RUN_DIR|MODEL`."""
     run = find_run(options.what)
-    job = e.Chat(run=str(run.path)) if run else e.Chat(model=options.what)
-    side: e.Side = "tuned" if run and not options.base else "base"
-    sampling = _sampling(options)
-    log = cache_dir() / "logs" / "chat.log"
-    with _engine(job, log) as process:
-        talk = _Talk(process, side, sampling, options.system, as_json=options.json)
+    base = run.spec().model.source if run else options.what
+    chosen, sampling = _chosen(options.adapter, base), _sampling(options)
+    first = str(chosen[0].path) if chosen else None
+    job = e.Chat(run=str(run.path), adapter=first) if run else e.Chat(model=options.what, adapter=first)
+    with _engine(job, cache_dir() / "logs" / "chat.log") as process:
+        talk = _Talk(process, options, sampling, base)
         if not talk.load():
             return talk.status
-        prompts = options.prompt or _typed_prompts(as_json=options.json)
-        for prompt in prompts:
-            talk.ask(prompt, keep=not options.prompt)
+        if options.prompt:
+            for prompt in options.prompt:
+                talk.ask_each(prompt, chosen)
+        else:
+            for prompt in _typed_prompts(as_json=options.json):
+                talk.take(prompt)
         process.send(e.Close())
         return talk.finish()
+
+
+def _chosen(names: Sequence[str], base: str | None = None) -> list[Adapter]:
+    """The adapters, with `base` of that model, that are called so. Raises `ProblemError` for all that are not there."""
+    found: list[Adapter] = []
+    problems: list[Problem] = []
+    for name in names:
+        try:
+            found.append(find_adapter_called(name, base))
+        except ProblemError as error:
+            problems += error.problems
+    if problems:
+        raise ProblemError(problems)
+    return found
 
 
 def _sampling(options: argparse.Namespace) -> e.Sampling:
@@ -409,16 +427,16 @@ def _bad_option(location: tuple[int | str, ...], value: object, message: str) ->
 
 
 class _Talk:
-    """A conversation with a loaded chat engine on the terminal."""
+    """A conversation with a loaded chat engine on the terminal, on the model `base`."""
 
-    def __init__(
-        self, process: EngineProcess, side: e.Side, sampling: e.Sampling, system: str | None, *, as_json: bool
-    ) -> None:
-        self._process, self._side, self._sampling, self._json = process, side, sampling, as_json
-        self._system = (e.Message(role="system", content=system),) if system else ()
+    def __init__(self, process: EngineProcess, options: argparse.Namespace, sampling: e.Sampling, base: str) -> None:
+        self._process, self._sampling, self._json, self._base = process, sampling, options.json, base
+        self._untuned: bool = options.base
+        self._side: e.Side = "base"
+        self._adapter: str | None = None
+        self._system = (e.Message(role="system", content=options.system),) if options.system else ()
         self._history: tuple[e.Message, ...] = ()
         self._count = 0
-        self._problems: list[Problem] = []
         self.status = 0
 
     def load(self) -> bool:
@@ -426,8 +444,65 @@ class _Talk:
         for event in self._process.events():
             self._show(event)
             if isinstance(event, e.ChatReady):
+                self._now_speaks(event.sides, event.adapter)
                 return True
         return False
+
+    def _now_speaks(self, sides: Sequence[e.Side], adapter: str | None) -> None:
+        self._side = "tuned" if "tuned" in sides and not (self._untuned and "base" in sides) else "base"
+        self._adapter = adapter
+
+    def take(self, typed: str) -> None:
+        """Do what was typed: `/adapters`, `/use NAME`, or else a message in the same conversation."""
+        word, _, rest = typed.strip().partition(" ")
+        if word == "/adapters":
+            self._list()
+        elif word == "/use":
+            self._use_called(rest.strip())
+        else:
+            self.ask(typed, keep=True)
+
+    def _list(self) -> None:
+        found = list_adapters(self._base)
+        if self._json:
+            for item in found:
+                _print_json(_adapter_row(item))
+        else:
+            terminal.show_adapters(found, self._adapter)
+
+    def _use_called(self, name: str) -> None:
+        try:
+            adapter = None if name == "base" else find_adapter_called(name, self._base)
+        except ProblemError as error:
+            self._fail(error.problems)
+            return
+        if self.use(adapter) and not self._json:
+            words = f"{adapter.name} answers now" if adapter else "The model answers now, without an adapter"
+            ERR.print(f"{words}; a new conversation.", style="dim", markup=False)
+
+    def use(self, adapter: Adapter | None) -> bool:
+        """Let `adapter` answer from now on, in a new conversation; False when it cannot."""
+        self._process.send(e.UseAdapter(path=str(adapter.path) if adapter else None))
+        for event in self._process.events():
+            self._show(event)
+            if isinstance(event, e.AdapterUsed):
+                self._now_speaks(event.sides, event.path)
+                self._history = self._history if event.problems else ()
+                return not event.problems
+            if isinstance(event, e.Finished):
+                break
+        return False
+
+    def ask_each(self, prompt: str, adapters: Sequence[Adapter]) -> None:
+        """Ask every one of `adapters` in turn, or what is there; of several each is named before its answer."""
+        for adapter in adapters if len(adapters) > 1 else ():
+            if self._adapter != str(adapter.path) and not self.use(adapter):
+                continue
+            if not self._json:
+                OUT.print(f"{adapter.name}:", style="bold", markup=False)
+            self.ask(prompt, keep=False)
+        if len(adapters) < 2:
+            self.ask(prompt, keep=False)
 
     def ask(self, prompt: str, *, keep: bool) -> None:
         """Ask and print the answer; with `keep` it goes on in the same conversation."""
@@ -456,18 +531,27 @@ class _Talk:
                 OUT.print(text, end="", markup=False, soft_wrap=True)
             case e.ChatAnswer(labels=labels) if not self._json and labels:
                 OUT.print(", ".join(f"{item.name} {item.share:.1%}" for item in labels[:10]), markup=False)
+            case e.ChatAnswer(number=number, text=text) if not self._json and number is not None:
+                OUT.print(text, markup=False)
             case e.ChatAnswer() if not self._json:
                 OUT.print()
             case e.Stage(text=text) if not self._json and ERR.is_terminal:
                 ERR.print(text + " …", style="dim")
             case e.Notice(text=text) if not self._json:
                 ERR.print(text, style="dim")
-            case e.Asked(problems=problems) | e.Finished(problems=problems) if problems:
-                self.status = _status("failed", problems)
-                if not self._json:
-                    show_problems(problems)
+            case e.Asked(problems=problems) | e.AdapterUsed(problems=problems) | e.Finished(problems=problems):
+                self._fail(problems, told=self._json)
             case _:
                 pass
+
+    def _fail(self, problems: Sequence[Problem], *, told: bool = False) -> None:
+        """Show `problems`, if there are any and JSON has not `told` them; the exit status is theirs."""
+        if problems:
+            self.status = _status("failed", problems)
+        if problems and self._json and not told:
+            _print_json({"problems": [problem.model_dump() for problem in problems]})
+        elif not self._json:
+            show_problems(problems)
 
 
 def _user(prompt: str) -> e.Message:
@@ -477,7 +561,9 @@ def _user(prompt: str) -> e.Message:
 def _typed_prompts(*, as_json: bool) -> Iterator[str]:
     """What the person types, until an empty line at the end of input."""
     if sys.stdin.isatty() and not as_json:
-        ERR.print("Type a message and Enter. Ctrl+D ends.", style="dim")
+        ERR.print(
+            "Type a message and Enter. /adapters lists adapters, /use NAME lets one answer. Ctrl+D ends.", style="dim"
+        )
     while True:
         try:
             prompt = input("You: ") if sys.stdin.isatty() and not as_json else sys.stdin.readline().rstrip("\n")
@@ -492,22 +578,137 @@ def export(options: argparse.Namespace) -> int:
     """`tunedesk export RUN_DIR --as adapter --to DIR`."""
     run = open_run(options.run)
     to = str(Path(options.to).expanduser().resolve())
-    with _engine(e.Export(run=str(run.path), kind=options.kind, to=to, replace=options.replace)) as process:
+    job = e.Export(run=str(run.path), kind=options.kind, to=to, replace=options.replace)
+    return _export(job, as_json=options.json)
+
+
+def _export(job: e.Export, *, as_json: bool) -> int:
+    with _engine(job) as process:
         for event in process.events():
-            if options.json:
+            if as_json:
                 _print_event(event)
             match event:
-                case e.Checked(name=name, passed=passed, detail=detail) if not options.json:
+                case e.Checked(name=name, passed=passed, detail=detail) if not as_json:
                     OUT.print(f"{'✓' if passed else '✗'} {name}: {detail}", markup=False)
-                case e.Exported(path=path, bytes=size) if not options.json:
+                case e.Exported(path=path, bytes=size) if not as_json:
                     OUT.print(f"Saved and checked: {path} ({size / 1e6:.1f} MB)", markup=False, soft_wrap=True)
                 case e.Finished(outcome=outcome, problems=problems):
-                    if not options.json:
+                    if not as_json:
                         show_problems(problems)
                     return _status(outcome, problems)
                 case _:
                     pass
     return 1
+
+
+def adapters(options: argparse.Namespace) -> int:
+    """`tunedesk adapters`: those of your runs and those in the library."""
+    found = list_adapters(options.model)
+    if options.json:
+        for item in found:
+            _print_json(_adapter_row(item))
+    else:
+        terminal.show_adapters(found)
+    return 0
+
+
+def _adapter_row(item: Adapter) -> dict[str, Any]:
+    return {**dataclasses.asdict(item), "path": str(item.path)}
+
+
+def adapters_rename(options: argparse.Namespace) -> int:
+    """`tunedesk adapters rename A NEW`."""
+    adapter = rename_adapter(find_adapter_called(options.adapter), options.new)
+    if options.json:
+        _print_json(_adapter_row(adapter))
+    else:
+        OUT.print(f"It is called {adapter.name} now.", markup=False)
+    return 0
+
+
+def adapters_delete(options: argparse.Namespace) -> int:
+    """`tunedesk adapters delete A`."""
+    adapter = find_adapter_called(options.adapter)
+    if not options.yes and not _agreed(adapter, asks=not options.json and sys.stdin.isatty()):
+        return 130
+    delete_adapter(adapter)
+    if options.json:
+        _print_json({"deleted": _adapter_row(adapter)})
+    else:
+        kept = " Its run, with checkpoints and report, stays." if adapter.origin == "run" else ""
+        OUT.print(f"Deleted {adapter.name}.{kept}", markup=False)
+    return 0
+
+
+def _agreed(adapter: Adapter, *, asks: bool) -> bool:
+    """Whether the person says yes. Raises `ProblemError` where nobody can be asked."""
+    if not asks:
+        raise ProblemError(
+            Problem(
+                code="cli.confirm",
+                what=f"Deleting '{adapter.name}' cannot be undone.",
+                where=str(adapter.path),
+                fix="Add --yes to delete it.",
+            )
+        )
+    try:
+        return input(f"Delete {adapter.name} ({adapter.bytes / 1e6:.1f} MB)? [y/N] ").strip().lower() in ("y", "yes")
+    except EOFError:
+        return False
+
+
+def adapters_import(options: argparse.Namespace) -> int:
+    """`tunedesk adapters import FOLDER --model M`."""
+    source = str(Path(options.folder).expanduser().absolute())
+    return _add_adapter(e.ImportAdapter(source=source, model=options.model, name=options.called), as_json=options.json)
+
+
+def adapters_combine(options: argparse.Namespace) -> int:
+    """`tunedesk adapters combine A=0.7 B=0.3 --name N`."""
+    parts = [_weighted(text) for text in options.parts]
+    found = _chosen([name for name, _ in parts])
+    paths, weights = tuple(str(item.path) for item in found), tuple(weight for _, weight in parts)
+    job = e.CombineAdapters(adapters=paths, weights=weights, name=options.called)
+    return _add_adapter(job, as_json=options.json)
+
+
+def _add_adapter(job: e.ImportAdapter | e.CombineAdapters, *, as_json: bool) -> int:
+    with _engine(job) as process:
+        for event in process.events():
+            if as_json:
+                _print_event(event)
+            match event:
+                case e.Stage(text=text) if not as_json and ERR.is_terminal:
+                    ERR.print(text + " …", style="dim")
+                case e.Notice(text=text) if not as_json:
+                    ERR.print(text, style="dim", markup=False)
+                case e.AdapterAdded(name=name, bytes=size, path=path) if not as_json:
+                    OUT.print(f"Added {name} ({size / 1e6:.1f} MB): {path}", markup=False, soft_wrap=True)
+                case e.Finished(outcome=outcome, problems=problems):
+                    if not as_json:
+                        show_problems(problems)
+                    return _status(outcome, problems)
+                case _:
+                    pass
+    return 1
+
+
+def _weighted(text: str) -> tuple[str, float]:
+    """An adapter's name and its weight from ``NAME=0.7``. Raises `ProblemError`."""
+    name, _, number = text.rpartition("=")
+    try:
+        return name, float(number) if name else float("x")
+    except ValueError:
+        what = f"{text} is not of the form NAME=WEIGHT."
+        fix = "For example: tunedesk adapters combine Polite=0.7 Short=0.3 --name Both"
+        raise ProblemError(Problem(code="cli.weight", what=what, fix=fix)) from None
+
+
+def adapters_export(options: argparse.Namespace) -> int:
+    """`tunedesk adapters export A --to DIR`."""
+    adapter = find_adapter_called(options.adapter)
+    to = str(Path(options.to).expanduser().resolve())
+    return _export(e.Export(adapter=str(adapter.path), to=to, replace=options.replace), as_json=options.json)
 
 
 def runs(options: argparse.Namespace) -> int:
@@ -796,7 +997,7 @@ def _parser() -> argparse.ArgumentParser:
     sub = add("data", data, "what is in a file, and what the model would see")
     sub.add_argument("file", metavar="FILE")
     sub.add_argument("--model", metavar="M", help="see it with this model's eyes")
-    sub.add_argument("--task", choices=["auto", "chat", "completion"], default="auto")
+    sub.add_argument("--task", choices=["auto", *TASKS], default="auto")
     sub.add_argument("--column", action="append", default=[], metavar="ROLE=COLUMN", help="e.g. prompt=question")
     _add_methods(add("methods", methods, "every method: what it is for, what it costs, when not to use it"))
     _add_chat(add("chat", chat, "talk to a run or a model"))
@@ -806,6 +1007,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--to", metavar="DIR", required=True)
     sub.add_argument("--replace", action="store_true", help="replace what is there, once the new one is checked")
     add("runs", runs, "list your runs")
+    _add_adapters(add("adapters", adapters, "list adapters; rename, delete, import, export and combine them"))
     sub = add("starter", starter, "fetch the starter models and write an example RUN.toml")
     sub.add_argument("--fetch-only", action="store_true", help="fetch the models and write nothing else")
     sub.add_argument("--to", metavar="DIR", default=".", help="where RUN.toml is written")
@@ -839,6 +1041,35 @@ def _add_methods(sub: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_adapters(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", metavar="M", help="only those of this model")
+    actions = parser.add_subparsers(metavar="ACTION")
+
+    def add(name: str, command: Callable[[argparse.Namespace], int], words: str) -> argparse.ArgumentParser:
+        sub = actions.add_parser(name, help=words, description=words[:1].upper() + words[1:] + ".")
+        sub.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print JSON lines only")
+        sub.set_defaults(command=command)
+        return sub
+
+    sub = add("rename", adapters_rename, "call an adapter by another name")
+    sub.add_argument("adapter", metavar="ADAPTER", help="its name, id or folder")
+    sub.add_argument("new", metavar="NEW")
+    sub = add("delete", adapters_delete, "delete an adapter; of a run the checkpoints and the report stay")
+    sub.add_argument("adapter", metavar="ADAPTER", help="its name, id or folder")
+    sub.add_argument("--yes", action="store_true", help="do not ask")
+    sub = add("import", adapters_import, "take an adapter that was made elsewhere into the library, once it is checked")
+    sub.add_argument("folder", metavar="FOLDER", help="with adapter_config.json and adapter_model.safetensors")
+    sub.add_argument("--model", metavar="M", required=True, help="the model that it was trained on")
+    sub.add_argument("--name", dest="called", metavar="NAME", help="what to call it (default: its folder's name)")
+    sub = add("export", adapters_export, "save an adapter for use elsewhere and check it")
+    sub.add_argument("adapter", metavar="ADAPTER", help="its name, id or folder")
+    sub.add_argument("--to", metavar="DIR", required=True)
+    sub.add_argument("--replace", action="store_true", help="replace what is there, once the new one is checked")
+    sub = add("combine", adapters_combine, "add LoRA adapters of one model up by weights, exactly")
+    sub.add_argument("parts", metavar="ADAPTER=WEIGHT", nargs="+", help="such as Polite=0.7")
+    sub.add_argument("--name", dest="called", metavar="NAME", required=True, help="what to call the sum")
+
+
 def _count(text: str) -> int:
     """A number such as ``7B``, ``135M`` or ``66,000,000``."""
     scale = {"k": 10**3, "m": 10**6, "b": 10**9}.get(text[-1:].lower(), 1)
@@ -855,6 +1086,13 @@ def _add_chat(sub: argparse.ArgumentParser) -> None:
         "--prompt", action="append", default=[], help="ask this and end; each one is a conversation of its own"
     )
     sub.add_argument("--base", action="store_true", help="answer without the adapter")
+    sub.add_argument(
+        "--adapter",
+        action="append",
+        default=[],
+        metavar="A",
+        help="an adapter of this model by name, id or folder; with several and --prompt, each answers",
+    )
     sub.add_argument("--system", help="system prompt")
     sub.add_argument("--temperature", type=float, help="0 is greedy (default 0 with --prompt, else 0.7)")
     sub.add_argument("--top-p", type=float, default=0.95)

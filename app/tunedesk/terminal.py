@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from rich.console import Console
@@ -15,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tunedesk.core import events as e
+from tunedesk.core.adapters import Adapter
 from tunedesk.core.describe import DataInfo, ModelInfo, RenderedRow, TaskKind
 from tunedesk.core.hardware import GIB
 from tunedesk.core.matching import TASK_WORDS, TASKS, Match, short
@@ -381,6 +383,24 @@ ADVICE_QUESTIONS = {
         (("little", "not much"), ("some", "it should stay sensible"), ("much", "nothing may be lost")),
     ),
 }
+
+
+def show_adapters(found: Sequence[Adapter], current: str | None = None) -> None:
+    """A table of adapters; the one in the folder `current` is marked."""
+    if not found:
+        OUT.print("No adapters yet. A finished run has one; `tunedesk adapters import` takes others.", markup=False)
+        return
+    table = Table("Name", "Method", "Task", "Model", box=None, pad_edge=False)
+    table.add_column("Size", justify="right")
+    for name in ("From", "When"):
+        table.add_column(name, no_wrap=True)
+    for item in found:
+        mark = "• " if str(item.path) == current else ""
+        method_title = method(item.method).title if item.method else "–"
+        size, when = f"{item.bytes / 1e6:.1f} MB", f"{datetime.fromtimestamp(item.created):%Y-%m-%d %H:%M}"
+        names = (mark + item.name, method_title, item.task or "–", item.base, size, item.origin, when)
+        table.add_row(*(escape(text) for text in names))
+    OUT.print(table)
 
 
 def ask_for(key: str) -> Any:

@@ -131,7 +131,7 @@ def trainer(asked: argparse.Namespace) -> dict[str, float]:
     labels = material.data.labels
 
     def encoded(rows: Any) -> list[dict[str, Any]]:
-        return [{**tokenizer(row.text, truncation=True), "label": labels.index(row.label)} for row in rows]
+        return [{**tokenizer(row.text, truncation=True), "label": labels.index(row.labels[0])} for row in rows]
 
     model: Any = AutoModelForSequenceClassification.from_pretrained(info.path, num_labels=len(labels))
     if asked.child == "trainer":

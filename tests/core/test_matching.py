@@ -58,6 +58,14 @@ def test_that_the_reason_names_the_layers_that_hold_no_keys(kinds: tuple[str, ..
     assert word in problem.found
 
 
+@pytest.mark.parametrize("strange", [{"family": "Whisper"}, {"layers": 4}])
+def test_that_a_seq2seq_model_of_another_kind_is_refused(strange: dict[str, object]) -> None:
+    info = FAMILIES["T5"].model_copy(update=strange)
+    problem = unfit("lora", info, "seq2seq")
+    assert problem is not None
+    assert (problem.code, short(problem), tasks_of(info)) == ("model.untried", "untried", ())
+
+
 def test_that_a_network_without_attention_leaves_prompts_and_lora() -> None:
     works = {name for name in NAMES if unfit(name, mamba(), "chat") is None}
     assert works == {"lora", "qlora", "adalora", "prompt_tuning", "p_tuning", "bitfit", "last_layer", "full"}
@@ -73,8 +81,8 @@ def test_that_a_window_is_a_caution_for_virtual_tokens() -> None:
     ("family", "tasks"),
     [
         ("BERT", ("classification",)),
-        ("GPT-2", ("completion", "classification")),
-        ("LLaMA", ("chat", "completion", "classification")),
+        ("GPT-2", ("completion", "classification", "preference")),
+        ("LLaMA", ("chat", "completion", "classification", "preference")),
         ("T5", ("seq2seq",)),
     ],
 )

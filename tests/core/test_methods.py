@@ -124,6 +124,20 @@ def test_that_ia3_scales_keys_values_and_inner_activations() -> None:
     assert count("ia3", "T5") == 36 * (768 + 768) + 24 * 2048
 
 
+def test_that_virtual_tokens_of_a_t5_stand_before_what_is_read_or_in_its_decoder_alone() -> None:
+    assert count("prompt_tuning", "T5", virtual_tokens=20) == 20 * 768
+    # Twelve layers, and one to spare: peft reaches each only by an odd number.
+    assert count("prefix_tuning", "T5", virtual_tokens=20) == 20 * 13 * 2 * 768
+
+
+def test_that_both_stacks_of_a_t5_get_two_adapters_a_block() -> None:
+    assert count("houlsby", "T5", bottleneck=64) == 24 * 2 * (2 * 768 * 64 + 768 + 64)
+
+
+def test_that_a_t5_is_tuned_whole_at_a_higher_rate() -> None:
+    assert default_learning_rate("full", 248_000_000, "seq2seq") == 1e-4
+
+
 def test_that_adalora_starts_at_one_and_a_half_times_the_rank() -> None:
     linears = [(item.in_features + item.out_features + 1) * item.count for item in FAMILIES["GPT-2"].linears]
     assert count("adalora", "GPT-2", rank=8) == 12 * sum(linears)

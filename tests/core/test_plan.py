@@ -4,6 +4,7 @@ import pytest
 
 from tests.core.samples import data, device, llama_8b, model
 from tunedesk.core.counts import lora_parameters
+from tunedesk.core.families import FAMILIES
 from tunedesk.core.hardware import GIB
 from tunedesk.core.plan import PARTS, Plan, make_plan
 from tunedesk.core.spec import RunSpec, parse_spec
@@ -98,3 +99,21 @@ def test_that_precision_follows_the_hardware() -> None:
     assert make_plan(RunSpec(), model(), data(), slow).resolved.precision == "fp16"
     slow_cpu = device(12.0, kind="cpu").model_copy(update={"fast_bf16": False})
     assert make_plan(RunSpec(), model(), data(), slow_cpu).resolved.precision == "fp32"
+
+
+def test_that_a_t5_is_never_computed_in_fp16() -> None:
+    old = device(8.0).model_copy(update={"fast_bf16": False})
+    assert make_plan(RunSpec(), model(), data(), old).resolved.precision == "fp16"
+    assert make_plan(RunSpec(), FAMILIES["T5"], data(), old).resolved.precision == "fp32"
+
+
+def test_that_a_t5_keeps_the_last_layer_of_its_feed_forward_whole_in_4_bits() -> None:
+    parts = [
+        make_plan(parse_spec(f"[method]\nname = '{name}'\n"), FAMILIES["T5"], data(), device(24.0)).asked.parts[
+            "weights"
+        ]
+        for name in ("lora", "qlora")
+    ]
+    whole = 24 * 768 * 2048
+    packed = sum(item.in_features * item.out_features * item.count for item in FAMILIES["T5"].linears) - whole
+    assert parts[0] - parts[1] == pytest.approx(packed * 1.5, rel=0.02)

@@ -11,6 +11,8 @@ from peft import LoraConfig, get_peft_model
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import (
     AutoModelForCausalLM,
+    BartConfig,
+    BartForConditionalGeneration,
     BertConfig,
     BertModel,
     DistilBertConfig,
@@ -19,12 +21,19 @@ from transformers import (
     GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
+    MT5Config,
+    MT5ForConditionalGeneration,
     PreTrainedModel,
     PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen2ForCausalLM,
     RobertaConfig,
     RobertaModel,
+    T5Config,
+    T5ForConditionalGeneration,
+    T5Tokenizer,
+    UMT5Config,
+    UMT5ForConditionalGeneration,
 )
 
 from tunedesk.core.paths import starter_data
@@ -191,3 +200,62 @@ def wordpiece() -> PreTrainedTokenizerFast:
         tokenizer_object=Tokenizer.from_str(_wordpiece()), unk_token="[UNK]", pad_token="[PAD]", cls_token="[CLS]",
         sep_token="[SEP]", mask_token="[MASK]", model_max_length=64,
     )  # fmt: skip
+
+
+@cache
+def _pieces() -> tuple[tuple[str, float], ...]:
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()])
+    rows = [json.loads(line)["messages"] for line in starter_data("support").read_text(encoding="utf-8").splitlines()]
+    trainer = trainers.UnigramTrainer(
+        vocab_size=400, special_tokens=["<pad>", "</s>", "<unk>"], unk_token="<unk>", show_progress=False
+    )
+    tokenizer.train_from_iterator([turn["content"] for row in rows[:100] for turn in row], trainer)
+    return tuple((piece, score) for piece, score in json.loads(tokenizer.to_str())["model"]["vocab"])
+
+
+def pieces() -> T5Tokenizer:
+    """T5's own kind of tokenizer, of some 400 pieces, trained on the starter conversations."""
+    return T5Tokenizer(vocab=list(_pieces()), extra_ids=0)
+
+
+def tiny_seq2seq(folder: Path, family: str = "t5", dropout: float = 0.0, scale: float = 0.2) -> Path:
+    """Write a random encoder-decoder of `family` (t5, flan, mt5, umt5, bart) into `folder`.
+
+    In t5 the output layer is the embedding, in flan not; all heads together are wider than a T5 itself.
+    """
+    torch.manual_seed(0)
+    tokenizer = pieces()
+    size = {"vocab_size": len(tokenizer), "pad_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": 0}
+    shape = {"d_model": 32, "d_kv": 12, "num_heads": 4, "d_ff": 64, "num_layers": 3,
+             "num_decoder_layers": 2, "dropout_rate": dropout}  # fmt: skip
+    gated = {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}
+    model: PreTrainedModel
+    match family:
+        case "t5":
+            model = T5ForConditionalGeneration(T5Config(**size, **shape))
+        case "flan":
+            model = T5ForConditionalGeneration(T5Config(**size, **shape, **gated))
+        case "mt5":
+            model = MT5ForConditionalGeneration(MT5Config(**size, **shape, **gated))
+        case "umt5":
+            model = UMT5ForConditionalGeneration(UMT5Config(**size, **shape, **gated))
+        case "bart":
+            stack = {"d_model": 32, "encoder_layers": 3, "decoder_layers": 2, "encoder_attention_heads": 4,
+                     "decoder_attention_heads": 4, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64, "dropout": dropout,
+                     "max_position_embeddings": 128, "bos_token_id": 2, "forced_eos_token_id": None}  # fmt: skip
+            model = BartForConditionalGeneration(BartConfig(**size, **stack))
+        case _:
+            raise ValueError(family)
+    if family in ("flan", "mt5", "umt5"):
+        model.config.tie_word_embeddings = False
+        model.get_output_embeddings().weight = torch.nn.Parameter(torch.randn(len(tokenizer), 32))
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("bias") and parameter.dim() == 1:
+                parameter.normal_(0, 0.02)
+            elif parameter.dim() > 1:
+                parameter.normal_(0, 1.0 if "shared" in name or "lm_head" in name else scale)
+    model.save_pretrained(str(folder))
+    tokenizer.save_pretrained(str(folder))
+    return folder

@@ -43,7 +43,7 @@ def tuned(folder: Path) -> PeftModel:
 
 
 def rows() -> list[TokenRow]:
-    data = [Row(n, text=text, label=LABELS[n % 3]) for n, text in enumerate(TEXTS)]
+    data = [Row(n, text=text, labels=(LABELS[n % 3],)) for n, text in enumerate(TEXTS)]
     return LabelRenderer(wordpiece(), LABELS, "m").render(data, Path("rows.jsonl"))
 
 

@@ -8,7 +8,7 @@ import math
 import re
 import shutil
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -67,6 +67,7 @@ from tunedesk.engine import checkpoints, loading
 from tunedesk.engine.batches import batch_loss
 from tunedesk.engine.checkpoints import Progress
 from tunedesk.engine.inference import attach_adapter
+from tunedesk.engine.label_head import LabelHead
 from tunedesk.engine.label_rows import LabelRow
 from tunedesk.engine.learner import Learner
 from tunedesk.engine.methods import (
@@ -184,15 +185,24 @@ def learner_for(
 ) -> Learner:  # fmt: skip
     """What training makes of `section`, through the engine's own code."""
     encoder = info.kind == "encoder"
-    training = {"learning_rate": rate, "seed": seed, "engine": engine}
+    training = {"learning_rate": rate, "seed": seed, "engine": engine, "precision": precision}
     task = {"kind": "classification" if encoder else "completion"}
     spec = RunSpec.model_validate({"task": task, "method": section, "training": training})
+    return learner_from(spec, info, rate, LabelHead(labels=LABELS) if encoder else None, (), steps, checkpointing)
+
+
+def learner_from(
+    spec: RunSpec, info: ModelInfo, rate: float, head: LabelHead | None, rows: Sequence[TokenRow], steps: int = 15,
+    checkpointing: bool = False,
+) -> Learner:  # fmt: skip
+    """What training makes of `spec`; an `auto` precision is fp32."""
+    asked = spec.training.precision
     resolved = Resolved(
         learning_rate=rate, alpha=2.0 * spec.method.rank, micro_batch_size=4, gradient_accumulation_steps=1,
-        max_length=48, gradient_checkpointing=checkpointing, precision=precision, device="cpu", total_steps=steps,
-        steps_per_epoch=steps, eval_steps=steps, save_steps=steps,
+        max_length=48, gradient_checkpointing=checkpointing, precision="fp32" if asked == "auto" else asked,
+        device="cpu", total_steps=steps, steps_per_epoch=steps, eval_steps=steps, save_steps=steps,
     )  # fmt: skip
-    return _load(spec, info, resolved, CPU, 0, LABELS if encoder else ())
+    return _load(spec, info, resolved, CPU, 0, head, rows)
 
 
 def rows_for(info: ModelInfo) -> list[TokenRow]:
@@ -274,9 +284,9 @@ def save(learner: Learner, folder: Path) -> None:
 
 def fresh(info: ModelInfo, section: dict[str, Any], precision: str = "fp32") -> Any:
     packed = MethodSection.model_validate(section).packed
-    labels = LABELS if info.kind == "encoder" else ()
+    head = LabelHead(labels=LABELS) if info.kind == "encoder" else None
     # bitsandbytes rounds otherwise when it only answers
-    return loading.load_base(info, precision, CPU, packed, for_training=packed, labels=labels)  # type: ignore[arg-type]
+    return loading.load_base(info, precision, CPU, packed, for_training=packed, head=head)  # type: ignore[arg-type]
 
 
 @torch.no_grad()
@@ -493,7 +503,9 @@ def test_that_adapters_equal_their_equations_in_outputs_and_gradients(
     mine.square().sum().backward()
     naive.square().sum().backward()
     grads = {
-        name.removeprefix("base_model."): item.grad for name, item in model.named_parameters() if item.requires_grad
+        {"common": "shared"}.get(name, name.removeprefix("base_model.")): item.grad
+        for name, item in model.named_parameters()
+        if item.requires_grad
     }
     assert grads.keys() == weights.keys()
     for name, grad in grads.items():

@@ -356,7 +356,7 @@ def test_that_old_checkpoints_go_and_the_best_stays(tiny_llama: Path, conversati
 def test_that_a_loss_that_is_not_a_number_ends_the_run_and_keeps_the_weights(
     tiny_llama: Path, conversations: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tunedesk.engine import learner as module
+    from tunedesk.engine.objectives import next_token as module
 
     real, calls = module.batch_loss, []
 
@@ -416,7 +416,7 @@ def test_that_rows_longer_than_max_length_end_in_a_problem(
 
 def test_that_an_encoder_is_refused(tiny_encoder: Path, conversations: Path, tmp_path: Path) -> None:
     _, channel = go(make_spec(tiny_encoder, conversations), tmp_path / "run")
-    assert problem(channel).code == "model.kind"
+    assert problem(channel).code == "model.wrong_kind"
 
 
 def test_that_a_target_that_matches_nothing_lists_the_names(
@@ -444,7 +444,7 @@ def test_that_a_chat_without_a_template_is_refused(tiny_llama: Path, conversatio
     shutil.copytree(tiny_llama, bare)
     (bare / "chat_template.jinja").unlink()
     _, channel = go(make_spec(bare, conversations), tmp_path / "run")
-    assert problem(channel).code == "template.missing"
+    assert problem(channel).code == "model.no_template"
 
 
 def test_that_completion_learns_from_text(tiny_llama: Path, tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def smollm(**changes: object) -> ModelInfo:
         linears=linears(576, 1536, 30, 9, 3),
         licence="apache-2.0",
         has_chat_template=True,
-        tasks=("chat", "completion"),
+        tasks=("chat", "completion", "classification", "preference"),
         origin="starter",
     )
     return info.model_copy(update=changes)
@@ -92,7 +92,7 @@ def qwen(**changes: object) -> ModelInfo:
         linears=linears(2560, 9728, 36, 32, 8, 128),
         licence="apache-2.0",
         has_chat_template=True,
-        tasks=("chat", "completion"),
+        tasks=("chat", "completion", "classification", "preference"),
         origin="folder",
     )
     return info.model_copy(update=changes)
@@ -105,7 +105,7 @@ def base_model() -> ModelInfo:
         path="/models/SmolLM2-135M",
         name="SmolLM2-135M",
         has_chat_template=False,
-        tasks=("completion",),
+        tasks=("completion", "classification", "preference"),
         origin="folder",
     )
 

@@ -151,7 +151,7 @@ def test_that_both_starters_are_offered_beside_each_other(session: QuietSession,
     assert page.starters.group.current() == "starter:encoder"
     assert "So the task is now classification" in text(page, "taskNote")
     facts = dict(page.facts.rows())
-    assert facts["Can be tuned for"] == "Giving each text a label"
+    assert facts["Can be tuned for"] == "Labels for texts"
     assert facts["Chat template"] == "Not needed, it answers with a label"
     assert page.footer.next_button.isEnabled()
     assert not page.problems.problems()
@@ -198,16 +198,16 @@ def test_that_labels_are_counted_in_words_and_bars(data_page: DataPage) -> None:
     bars = [(bar.name, bar.figure) for bar in data_page.labels.list.shown()]
     assert bars == [("negative", "118"), ("positive", "117"), ("neutral", "116")]
     assert data_page.labels.list.accessibleName() == "negative 118, positive 117, neutral 116"
-    assert dict(data_page.format.rows())["A row holds"] == "A text and its label"
-    assert not data_page.task.isVisible()
+    assert dict(data_page.format_card.facts.rows())["A row holds"] == "A text and its label"
+    assert data_page.task_card.tasks.current() == "classification"
     assert data_page.findings.list.items()[0].title == "Format, labels and held-out rows are sound"
 
 
 def test_that_the_text_is_read_and_the_label_learned(data_page: DataPage) -> None:
-    assert [turn.role for turn in data_page.view.turns()] == ["Text", "Label"]
-    assert data_page.note.text() == "The model reads the tokens and learns to tell the label."
-    assert data_page.legend.accessibleName() == "Label to learn, Tokens read 15"
-    assert data_page.row_word.text() == "Text"
+    assert [turn.role for turn in data_page.seen.view.turns()] == ["Text", "Label"]
+    assert data_page.seen.note.text() == "The model reads the tokens and learns to tell the label."
+    assert data_page.seen.legend.accessibleName() == "Label to learn, Tokens read 15"
+    assert data_page.seen.row_word.text() == "Text"
 
 
 def test_that_of_many_labels_a_few_are_shown_until_all_are_asked_for(
@@ -228,8 +228,8 @@ def test_that_chat_data_has_no_labels_on_screen(data_page: DataPage, session: Qu
     session.project = replace(session.project, spec=RunSpec())
     settle(session)
     assert not data_page.labels.isVisible()
-    assert data_page.task.isVisible()
-    assert data_page.legend.accessibleName().startswith("Trained ")
+    assert data_page.task_card.tasks.current() == "chat"
+    assert data_page.seen.legend.accessibleName().startswith("Trained ")
 
 
 def test_that_the_starter_data_of_the_task_is_offered(data_page: DataPage, session: QuietSession, qtbot) -> None:
@@ -278,17 +278,19 @@ def test_that_conversations_lead_an_encoder_to_a_model_that_writes(
     assert session.started[-1] == ("model", InspectModel(source="starter:chat"))
 
 
-def test_that_labelled_rows_lead_a_model_that_writes_to_an_encoder(session: QuietSession, qtbot) -> None:
+def test_that_labelled_rows_let_a_model_that_writes_give_labels(session: QuietSession, qtbot) -> None:
     settle(session)
+    session.choose_data("/home/ana/finance.jsonl")
     page = shown(DataPage(session), qtbot)
-    fail_data(session, unfit_data(labels.finance_data(), "chat"))
+    fail_data(session, unfit_data(labels.finance_data(), "chat", session.project.model))
     item = page.problems.problems()[0]
     assert item.headline.startswith("finance.jsonl holds texts with 3 labels")
     assert item.text.endswith("Or say below which column is what.")
     assert "Columns there" not in item.text
     assert page.mapping.boxes["completion"].currentText() == "label"
-    qtbot.mouseClick(page.problems.findChild(Button, "action_encoder"), Qt.MouseButton.LeftButton)
-    assert session.started[-1] == ("model", InspectModel(source="starter:encoder"))
+    qtbot.mouseClick(page.problems.findChild(Button, "action_task_classification"), Qt.MouseButton.LeftButton)
+    job = InspectData(source="/home/ana/finance.jsonl", model="starter:chat", task="classification")
+    assert session.started[-1] == ("data", job)
 
 
 # Method and Fit.
@@ -597,7 +599,7 @@ def test_that_a_record_from_before_there_were_labels_still_opens(own_places: Pat
     lines = [write_line(event).replace(',"metrics":{}', "") for event in made.completed()]
     run.events_file.write_text("".join(lines))
     assert "metrics" not in run.events_file.read_text()
-    assert summarise(run).accuracy is None
+    assert summarise(run).metrics == {}
     assert run.state().best.metrics == {}
 
 

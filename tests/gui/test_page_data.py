@@ -14,8 +14,9 @@ from tunedesk.core.describe import Finding
 from tunedesk.core.events import InspectData
 from tunedesk.core.problems import Problem
 from tunedesk.gui.pages._data_findings import raised_length
-from tunedesk.gui.pages._data_mapping import columns_in, guess_column
-from tunedesk.gui.pages.data import DataPage, kind_counts
+from tunedesk.gui.pages._data_mapping import columns_in, guess_columns
+from tunedesk.gui.pages._data_seen import kind_counts
+from tunedesk.gui.pages.data import DataPage
 
 
 @pytest.fixture
@@ -86,7 +87,7 @@ def test_that_the_summary_counts_rows_and_tokens(page, session):
 
 def test_that_the_format_is_told_in_plain_words(page, session):
     settle(session)
-    shown = dict(page.format.rows())
+    shown = dict(page.format_card.facts.rows())
     assert shown["Format"] == "JSON Lines"
     assert shown["A row holds"] == "A list of messages, each with a role"
     assert shown["Columns"] == "messages"
@@ -95,44 +96,44 @@ def test_that_the_format_is_told_in_plain_words(page, session):
 
 def test_that_the_tokens_of_a_row_are_shown_by_kind(page, session):
     settle(session)
-    turns = page.view.turns()
+    turns = page.seen.view.turns()
     assert [turn.role for turn in turns] == ["System", "User", "Assistant", "User", "Assistant"]
     assert {span.kind for span in turns[2].spans} == {"template", "trained"}
-    assert "Ahoy" in page.view.plain_text()
+    assert "Ahoy" in page.seen.view.plain_text()
 
 
 def test_that_the_row_box_steps_through_the_examples(page, session, qtbot):
     settle(session)
-    assert page.row_of.text() == "of the first 20"
-    page.row_box.setFocus()
-    qtbot.keyClick(page.row_box, Qt.Key.Key_Up)
-    assert page.row_box.value() == 2
-    assert "HF-20402" in page.view.plain_text()
+    assert page.seen.row_of.text() == "of the first 20"
+    page.seen.row_box.setFocus()
+    qtbot.keyClick(page.seen.row_box, Qt.Key.Key_Up)
+    assert page.seen.row_box.value() == 2
+    assert "HF-20402" in page.seen.view.plain_text()
 
 
 def test_that_all_rows_are_counted_when_all_are_there(page, session):
     settle(session, data=samples.support_data(rows=20), examples=samples.rendered_rows(20))
-    assert page.row_of.text() == "of 20"
+    assert page.seen.row_of.text() == "of 20"
 
 
 def test_that_reading_hides_the_template(page, session):
     settle(session)
-    page.mode.chosen.emit("reading")
-    page.mode.set_current("reading")
-    page.mode.chosen.emit("reading")
-    assert "<|im_start|>" not in page.view.plain_text()
-    assert "Skerry" in page.view.plain_text()
+    page.seen.mode.chosen.emit("reading")
+    page.seen.mode.set_current("reading")
+    page.seen.mode.chosen.emit("reading")
+    assert "<|im_start|>" not in page.seen.view.plain_text()
+    assert "Skerry" in page.seen.view.plain_text()
 
 
 def test_that_without_a_model_plain_turns_are_shown(page, session):
     settle(session, data=samples.support_data(tokens=None), examples=(samples.plain_row(),))
     session.project = replace(session.project, model=None)
     session.project_changed.emit()
-    assert "Where is my order?" in page.view.plain_text()
-    assert page.note.text() == "Choose a model to see the tokens that it makes of this."
+    assert "Where is my order?" in page.seen.view.plain_text()
+    assert page.seen.note.text() == "Choose a model to see the tokens that it makes of this."
     assert page.length_note.text() == "Known once a model is chosen"
     assert not page.histogram.isVisible()
-    assert not page.legend.isVisible()
+    assert not page.seen.legend.isVisible()
 
 
 def test_that_while_the_data_is_read_the_labels_stay(page, session):
@@ -140,9 +141,9 @@ def test_that_while_the_data_is_read_the_labels_stay(page, session):
     session.choose_data("/home/ana/support-2025.jsonl")
     assert page.columns.isVisible()
     assert page.chip.name.text() == "support-2025.jsonl"
-    assert set(dict(page.format.rows()).values()) == {"–"}
+    assert set(dict(page.format_card.facts.rows()).values()) == {"–"}
     assert page.findings.list.items()[0].status == "running"
-    assert page.view_stack.currentIndex() == 1
+    assert page.seen.view_stack.currentIndex() == 1
     assert not page.footer.next_button.isEnabled()
 
 
@@ -181,7 +182,7 @@ def test_that_findings_are_listed_and_lead_to_their_row(page, session, qtbot):
     assert (item.status, item.title, item.actions) == ("warn", "1 has no answer", (("show", "Show"),))
     assert item.text == "It ends early. Row 7."
     qtbot.mouseClick(page.findings.findChild(object, "action_show"), Qt.MouseButton.LeftButton)
-    assert page.row_box.value() == 7
+    assert page.seen.row_box.value() == 7
 
 
 def test_that_cut_rows_can_be_kept_whole(page, session, qtbot):
@@ -213,11 +214,11 @@ def test_that_moving_the_cut_reads_the_data_again_once_it_rests(page, session, q
 
 def test_that_the_task_can_be_changed(page, session, qtbot):
     settle(session)
-    assert "only what the assistant says" in page.task_note.text()
-    page.task.chosen.emit("completion")
+    assert "only what the assistant says" in page.task_card.note.text()
+    page.task_card.tasks.chosen.emit("completion")
     assert session.project.spec.task.kind == "completion"
     assert jobs(session)[-1].task == "completion"
-    assert "every token is trained" in page.task_note.text()
+    assert "every token is trained" in page.task_card.note.text()
 
 
 def test_that_next_and_back_lead_along_the_path(page, session, qtbot):
@@ -233,8 +234,8 @@ def test_that_next_and_back_lead_along_the_path(page, session, qtbot):
 def test_that_column_names_are_read_from_a_problem():
     problem = columns_problem().model_copy(update={"found": "'x' is none. Columns there: 'id', 'a b' and 3 more."})
     assert columns_in(problem) == ("id", "a b")
-    assert guess_column("completion", ("id", "Agent reply"), 0) == 1
-    assert guess_column("text", ("id",), 0) == 0
+    assert guess_columns("chat", ("id", "Agent reply", "said")) == {"system": -1, "prompt": 2, "completion": 1}
+    assert guess_columns("completion", ("id",)) == {"prompt": -1, "text": 0}
 
 
 def test_that_counts_add_up_to_the_row():
@@ -269,6 +270,6 @@ def test_that_the_advice_for_a_run_file_is_left_out(page, session):
 def test_that_a_file_of_the_other_kind_can_be_read_as_such(page, session, qtbot):
     session.choose_task("completion")
     fail(session, Problem(code="data.task", what="These rows are conversations."))
-    qtbot.mouseClick(page.problems.findChild(object, "action_task"), Qt.MouseButton.LeftButton)
+    qtbot.mouseClick(page.problems.findChild(object, "action_task_chat"), Qt.MouseButton.LeftButton)
     assert session.project.spec.task.kind == "chat"
     assert jobs(session)[-1].task == "chat"

@@ -53,7 +53,8 @@ def test_that_the_facts_of_a_described_model_are_shown(page, session):
     assert shown["Context length"] == "8,192 tokens"
     assert shown["Licence"] == "apache-2.0"
     assert shown["Chat template"].startswith("Yes")
-    assert shown["Can be tuned for"] == "Conversations and going on with a text"
+    can = "Conversations, going on with a text, labels for texts and preferring better answers"
+    assert shown["Can be tuned for"] == can
     assert page.footer.next_button.isEnabled()
     assert not page.problems.problems()
     assert not page.progress_row.isVisible()

@@ -95,7 +95,7 @@ def sample_window(size: tuple[int, int]) -> MainWindow:
     window.read_runs = lambda: None  # type: ignore[method-assign]
     window._take_runs(
         [
-            RunSummary("now", Path("/runs/now"), recorded.NAME, "running", None, recorded.MIDST / 117),
+            RunSummary("now", Path("/runs/now"), recorded.NAME, "running", fraction=recorded.MIDST / 117),
         ]
     )
     window.show()

@@ -21,11 +21,18 @@ ATTENTION_NAMES = (
     "q_lin",
     "k_lin",
     "v_lin",
+    "q",
+    "k",
+    "v",
+    "o",
 )
 KEY_NAMES = ("k_proj", "key", "k_lin", "k", "key_proj")
 VALUE_NAMES = ("v_proj", "value", "v_lin", "v", "value_proj")
 FUSED_NAMES = ("c_attn", "qkv_proj", "query_key_value", "Wqkv")
 """Layers that give queries, keys and values at once."""
+
+_ATTENTION_OUTPUTS = ("o_proj", "out_proj", "out_lin", "o")
+"""Layers that end attention: of the shape of those that end a feed-forward where all heads are as wide as that."""
 
 WIDE_HEADS = ("DistilBERT", "RoBERTa", "MPNet", "Xlm Roberta", "Camembert", "Electra")
 """Families whose classifiers have a dense layer of the hidden size before the last one."""
@@ -69,7 +76,8 @@ def _inside(name: MethodName, section: MethodSection, model: ModelInfo, labels: 
         case "last_layer":
             return 0 if labels else model.vocabulary * (model.embedding_size or model.hidden_size)
         case "full":
-            return model.parameters
+            replaced = model.kind == "decoder" and labels > 0 and not model.tied_embeddings
+            return model.parameters - (model.vocabulary * model.hidden_size if replaced else 0)
 
 
 def head_parameters(model: ModelInfo, labels: int) -> int:
@@ -121,10 +129,11 @@ def _ia3(model: ModelInfo) -> int:
 def _prefix(model: ModelInfo, section: MethodSection) -> int:
     """A key and a value for each virtual token in each layer (Li and Liang 2021); a seq2seq model's decoder alone.
 
+    peft 0.21 reaches all layers of that by an odd number of them only: with an even one there is one to spare.
     By way of the small network (section 4.3): an embedding and two layers, the last as wide as all keys and values.
     """
     width = key_width(model)
-    every_layer = model.layers * 2 * width
+    every_layer = (decoder_layers(model) | 1 if model.kind == "seq2seq" else model.layers) * 2 * width
     if not section.prefix_projection:
         return section.virtual_tokens * every_layer
     inner = width if section.encoder_hidden_size == "auto" else section.encoder_hidden_size
@@ -132,9 +141,8 @@ def _prefix(model: ModelInfo, section: MethodSection) -> int:
 
 
 def _prompt(model: ModelInfo, section: MethodSection) -> int:
-    """tokens x embedding (Lester et al. 2021); in a seq2seq model before both texts, as peft does it."""
-    sides = 2 if model.kind == "seq2seq" else 1
-    return section.virtual_tokens * (model.embedding_size or model.hidden_size) * sides
+    """tokens x embedding (Lester et al. 2021); in a seq2seq model before the text that is read."""
+    return section.virtual_tokens * (model.embedding_size or model.hidden_size)
 
 
 def _prompt_encoder(model: ModelInfo, section: MethodSection) -> int:
@@ -164,10 +172,20 @@ def blocks(model: ModelInfo) -> int:
     return outputs or model.layers * (2 if model.kind == "seq2seq" else 1)
 
 
+def decoder_layers(model: ModelInfo) -> int:
+    """Layers of a seq2seq model's decoder, each with two matrices of keys; as many as the encoder's if unknown."""
+    keys = sum(item.count for item in _named(model, KEY_NAMES))
+    return (keys - model.layers) // 2 if keys > model.layers else model.layers
+
+
 def feed_forward_outputs(model: ModelInfo) -> tuple[LinearShape, ...]:
     """The linear layers that end a feed-forward network, known by their shape."""
     inner, outer = model.intermediate_size, model.hidden_size
-    return tuple(item for item in model.linears if (item.in_features, item.out_features) == (inner, outer))
+    return tuple(
+        item
+        for item in model.linears
+        if (item.in_features, item.out_features) == (inner, outer) and item.name not in _ATTENTION_OUTPUTS
+    )
 
 
 def key_width(model: ModelInfo) -> int:

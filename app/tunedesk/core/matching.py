@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import get_args
 
-from tunedesk.core.counts import trainable_parameters
+from tunedesk.core.counts import decoder_layers, trainable_parameters
 from tunedesk.core.describe import ModelInfo, TaskKind
 from tunedesk.core.families import FAMILIES
 from tunedesk.core.methods import CATALOGUE, method
@@ -29,12 +29,16 @@ TASK_WORDS: dict[TaskKind, str] = {
 
 _SHORT = {
     "model.wrong_kind": "other task",
+    "model.untried": "untried",
     "model.no_template": "no template",
     "model.no_classifier": "no classifier",
     "method.no_biases": "no biases",
     "method.no_past": "takes no prefix",
     "method.no_attention": "no attention",
 }
+
+SEQ2SEQ_FAMILIES = ("T5", "mT5", "UMT5", "BART")
+"""Families of encoder-decoders that were tried. Others want language codes, speech, or have layers of their own."""
 
 SMALL = 1_000_000_000
 """Weights below which prompt tuning lags far behind (Lester et al. 2021, figure 1: level near 10 billion)."""
@@ -99,6 +103,13 @@ def unfit_task(model: ModelInfo, task: TaskKind) -> Problem | None:
     }
     if task not in suits[model.kind]:
         return _wrong_kind(model, task, suits[model.kind])
+    if model.kind == "seq2seq" and (unknown := _untried(model)):
+        return Problem(
+            code="model.untried",
+            what=f"{model.name} is a kind of seq2seq model that TuneDesk has not been tried with.",
+            found=unknown,
+            fix="Choose a T5 such as google/flan-t5-base, or for many languages google/mt5-base.",
+        )
     if task == "chat" and not model.has_chat_template:
         return Problem(
             code="model.no_template",
@@ -137,6 +148,15 @@ def _wrong_kind(model: ModelInfo, task: TaskKind, suits: tuple[TaskKind, ...]) -
         found=f"{kinds[model.kind]}{f' It can {can}.' if can else ''}",
         fix=fixes[task],
     )
+
+
+def _untried(model: ModelInfo) -> str:
+    """What is strange about a seq2seq model; empty for one like those that were tried."""
+    if model.family not in SEQ2SEQ_FAMILIES:
+        return f"Its family is {model.family}; tried are {', '.join(SEQ2SEQ_FAMILIES)}."
+    if decoder_layers(model) > model.layers:  # transformers 5.23 makes room for as many as the encoder has
+        return f"Its decoder has {decoder_layers(model)} layers, more than the {model.layers} of its encoder."
+    return ""
 
 
 def unfit_method(name: MethodName, model: ModelInfo) -> Problem | None:

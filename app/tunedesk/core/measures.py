@@ -26,24 +26,14 @@ class Measure:
 
 MEASURES: tuple[Measure, ...] = (
     Measure("accuracy", "Accuracy", "{:.1%}", "up", "The share of texts that got exactly the right label or labels."),
-    Measure(
-        "macro_f1", "Macro-F1", "{:.3f}", "up", "The mean of every label's F1: rare labels count as much."
-    ),
+    Measure("macro_f1", "Macro-F1", "{:.3f}", "up", "The mean of every label's F1: rare labels count as much."),
     Measure("micro_f1", "Micro-F1", "{:.3f}", "up", "F1 over all labels of all texts together: frequent labels count."),
     Measure("pearson", "Correlation", "{:.3f}", "up", "How well given numbers follow the right ones; 1 is perfect."),
-    Measure(
-        "rmse", "RMSE", "{:.3g}", "down", "The usual error of a number, in the data's units; large errors weigh."
-    ),
+    Measure("rmse", "RMSE", "{:.3g}", "down", "The usual error of a number, in the data's units; large errors weigh."),
     Measure("mae", "Mean error", "{:.3g}", "down", "The mean distance from the right number, in the data's own units."),
-    Measure(
-        "exact_match", "Exact match", "{:.1%}", "up", "The share of answers that are word by word the right text."
-    ),
-    Measure(
-        "rouge_l", "ROUGE-L", "{:.3f}", "up", "How much of the right text comes in the same order, 0 to 1."
-    ),
-    Measure(
-        "preference_accuracy", "Preferred", "{:.1%}", "up", "The share of pairs whose better answer is favoured."
-    ),
+    Measure("exact_match", "Exact match", "{:.1%}", "up", "The share of answers that are word by word the right text."),
+    Measure("rouge_l", "ROUGE-L", "{:.3f}", "up", "How much of the right text comes in the same order, 0 to 1."),
+    Measure("preference_accuracy", "Preferred", "{:.1%}", "up", "The share of pairs whose better answer is favoured."),
     Measure(
         "reward_margin",
         "Reward margin",

@@ -41,6 +41,11 @@ def resources_dir() -> Path:
     return inside if inside.is_dir() else package.parents[1] / "resources"
 
 
+def general_text() -> Path:
+    """Ordinary English prose, by which forgetting is measured."""
+    return resources_dir() / "texts" / "general.txt"
+
+
 def starter_data(name: str) -> Path:
     """The starter dataset `name` (``support`` or ``finance``)."""
     return resources_dir() / "datasets" / f"{name}.jsonl"

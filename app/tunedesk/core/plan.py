@@ -13,6 +13,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from tunedesk.core import two_stacks
 from tunedesk.core.counts import trainable_parameters
 from tunedesk.core.describe import DataInfo, ModelInfo
 from tunedesk.core.hardware import GIB, Device
@@ -138,6 +139,7 @@ class _Shape:
     checkpointing: bool
     precision: Literal["bf16", "fp16", "fp32"]
     engine: Literal["fast", "reference"]
+    compares: bool = False
 
     @property
     def packed(self) -> bool:
@@ -150,27 +152,38 @@ class _Shape:
 
 
 def estimate(model: ModelInfo, data: DataInfo | None, device: Device, shape: _Shape) -> Estimate:
-    """Memory of one step with the settings `shape`, in bytes."""
+    """Memory of one step with the settings `shape`, in bytes.
+
+    Where the run compares with the model before training, what is trained is there once more as it was; computing with
+    that keeps nothing for a way back and is never the busiest moment.
+    """
     wide = 4 if shape.precision == "fp32" else 2
     linear = sum(item.in_features * item.out_features * item.count for item in model.linears)
     other = model.parameters - linear
     if shape.method.name == "full":
         weights = model.parameters * 4
     else:
-        weights = other * wide + (int(linear * _NF4_BYTES) if shape.packed else linear * wide)
+        packed = linear - two_stacks.kept_whole(model) if shape.packed else 0
+        weights = (other + linear - packed) * wide + int(packed * _NF4_BYTES)
     trained = _trained(model, data, shape.method) * 4
     adapter = 0 if shape.method.name == "full" else trained
+    if shape.compares and not shape.method.places_taken:
+        weights, adapter = (2 * weights, 0) if shape.method.name == "full" else (weights, 2 * adapter)
     tokens = _tokens_at_once(data, device, shape)
     one_layer = tokens * _layer_bytes_per_token(model, wide, fused=_is_fused(model, device, shape))
     if shape.checkpointing:
         activations = tokens * model.hidden_size * wide * model.layers + one_layer
     else:
         activations = one_layer * model.layers
-    labels = len(data.labels) if data else 0
-    scored = 0 if labels else int(tokens * _trained_share(data))
+    scored = 0 if _outputs(data) else int(tokens * _trained_share(data))
     if shape.fast:
         scored = min(scored, SCORED_TOKENS)
     logits = scored * model.vocabulary * (wide + 4 + 4)
+    if model.kind == "seq2seq":
+        rows, (source, target) = shape.micro_batch_size, two_stacks.text_lengths(data, shape.max_length)
+        lengths = (source + shape.method.places_taken, target)
+        activations = two_stacks.activations(model, rows, lengths, wide, shape.checkpointing)
+        logits = two_stacks.scores(model, rows, lengths, wide)
     workspace = 0
     if shape.packed and model.linears:
         workspace = max(item.in_features * item.out_features for item in model.linears) * wide
@@ -191,8 +204,9 @@ def estimate(model: ModelInfo, data: DataInfo | None, device: Device, shape: _Sh
 def _tokens_at_once(data: DataInfo | None, device: Device, shape: _Shape) -> int:
     """Tokens in memory at the busiest moment: a padded micro-batch, or a pack of rows joined end to end."""
     longest = _longest(data, shape.max_length)
-    most = shape.micro_batch_size * (longest + shape.method.places_taken)
-    if not shape.fast or device.kind != "cpu" or (data and data.labels):
+    texts = 2 if data and data.layout == "preference" else 1
+    most = shape.micro_batch_size * texts * (longest + shape.method.places_taken)
+    if not shape.fast or device.kind != "cpu" or _outputs(data):
         return most
     return min(most, max(PACK_TOKENS, longest))
 
@@ -269,7 +283,8 @@ def _first_choice(spec: RunSpec, model: ModelInfo, data: DataInfo | None, device
     training = spec.training
     precision = training.precision
     if precision == "auto":
-        precision = "bf16" if device.fast_bf16 else ("fp16" if device.kind == "cuda" else "fp32")
+        halves = device.kind == "cuda" and model.kind != "seq2seq"  # T5's sums outgrow what fp16 can hold
+        precision = "bf16" if device.fast_bf16 else ("fp16" if halves else "fp32")
     length = _max_length(spec, model, data)
     micro = training.micro_batch_size
     checkpointing = training.gradient_checkpointing
@@ -280,6 +295,7 @@ def _first_choice(spec: RunSpec, model: ModelInfo, data: DataInfo | None, device
         checkpointing=False if checkpointing == "auto" else checkpointing,
         precision=precision,
         engine=training.engine,
+        compares=spec.task.compares,
     )
     tries = [micro] if micro != "auto" else _micro_sizes(spec, data, device)
     recompute = [checkpointing] if checkpointing != "auto" else [False, True] if _may_recompute(shape) else [False]
@@ -338,7 +354,7 @@ def _resolve(spec: RunSpec, model: ModelInfo, data: DataInfo | None, device: Dev
 
 
 def _rate(spec: RunSpec, model: ModelInfo) -> float:
-    return default_learning_rate(spec.method.name, model.parameters, spec.task.kind)
+    return default_learning_rate(spec.method.name, model.parameters, spec.task.kind, spec.task.preference_loss)
 
 
 def _make_fit(model: ModelInfo, data: DataInfo | None, device: Device, start: _Shape) -> tuple[_Shape, list[Change]]:
@@ -479,7 +495,14 @@ def _may_recompute(shape: _Shape) -> bool:
 
 
 def _trained(model: ModelInfo, data: DataInfo | None, section: MethodSection) -> int:
-    return trainable_parameters(section.name, section, model, len(data.labels) if data else 0)
+    return trainable_parameters(section.name, section, model, _outputs(data))
+
+
+def _outputs(data: DataInfo | None) -> int:
+    """What a classifier of this data gives for a text: a score for each label, or one number; 0 where none is made."""
+    if data is None:
+        return 0
+    return 1 if data.problem_type == "regression" else len(data.labels)
 
 
 def _frugal(shape: _Shape, name: Literal["lora", "qlora"]) -> _Shape:
@@ -505,6 +528,8 @@ def _reasons(model: ModelInfo, data: DataInfo | None, device: Device, shape: _Sh
         reasons.append("Only 4-bit weights leave room to train on this device.")
     else:
         reasons.append("Not even 4-bit weights leave room to train. A smaller model, or another device, is needed.")
+    if shape.compares and shape.method.name == "full":
+        reasons.append("All weights are held twice, as they are and as they were, to compare; adapters spare the copy.")
     if device.kind == "cpu":
         reasons.append("No usable GPU: it trains on the processor, which suits models up to about 1 billion weights.")
     if data:

@@ -62,6 +62,16 @@ class TaskSection(_Section):
         "beside learning (orpo). auto is 0.1.",
     )
 
+    @property
+    def compares(self) -> bool:
+        """Whether it is asked at every step what the model was before."""
+        return self.kind == "preference" and self.preference_loss != "orpo"
+
+    @property
+    def strictness(self) -> float:
+        """`beta`; auto is TRL's default for all three losses, which their papers use too."""
+        return 0.1 if self.beta == "auto" else self.beta
+
 
 class DataSection(_Section):
     """What it learns from."""
@@ -69,7 +79,7 @@ class DataSection(_Section):
     train: str = Field(
         default="starter:support",
         min_length=1,
-        description="csv, tsv, json, jsonl, parquet or txt; or starter:support, starter:finance.",
+        description="csv, tsv, json, jsonl, parquet or txt; or starter:support, starter:finance, starter:preferences.",
     )
     validation: str | None = Field(default=None, description="A second file of held-out rows.")
     validation_fraction: float = Field(

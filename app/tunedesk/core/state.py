@@ -6,9 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from tunedesk.core.describe import DataInfo
 from tunedesk.core.events import (
     AdapterSaved,
     CheckpointSaved,
+    DataDescribed,
     Evaluated,
     Event,
     Finished,
@@ -47,6 +49,7 @@ class RunState:
     progress: Progress | None = None
     began: TrainingBegan | None = None
     plan: Plan | None = None
+    data: DataInfo | None = None
     started_at: float | None = None
     training_since: float | None = None
     last_time: float | None = None
@@ -111,6 +114,8 @@ def reduce(state: RunState, event: Event) -> RunState:
             return replace(state, progress=event)
         case PlanMade(plan=plan):
             return replace(state, plan=plan)
+        case DataDescribed(info=info):
+            return replace(state, data=info)
         case TrainingBegan():
             return _begin(state, event)
         case StepDone():

@@ -8,10 +8,12 @@ from pathlib import Path
 
 from tunedesk import __version__
 from tunedesk.core.describe import ModelInfo
+from tunedesk.core.measures import measures_in
 from tunedesk.core.methods import method
 from tunedesk.core.plan import Resolved
 from tunedesk.core.spec import RunSpec, fields_of
 from tunedesk.core.state import RunState
+from tunedesk.engine.label_head import LabelHead
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class CardFacts:
     data_sha256: str | None
     versions: dict[str, str]
     step: int | None
-    labels: tuple[str, ...] = ()
+    head: LabelHead | None = None
     loader: tuple[str, str] | None = None
 
 
@@ -52,6 +54,19 @@ def model_card(facts: CardFacts) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
+def library_card(facts: CardFacts) -> str:
+    """The README.md of an adapter of the library: without the data, settings and results of a run, which it has not."""
+    parts = [
+        _front_matter(facts),
+        f"# {_one_line(facts.title)}",
+        _opening(facts),
+        _loading(facts),
+        _licence(facts),
+        _made_with(facts),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
 def _one_line(text: str) -> str:
     return " ".join(text.split())
 
@@ -64,7 +79,8 @@ def _front_matter(facts: CardFacts) -> str:
         tags.insert(0, f"base_model:adapter:{facts.hub_id}")
     if facts.info.licence:
         lines.append(f"license: {json.dumps(facts.info.licence)}")
-    pipeline = "text-classification" if facts.labels else "text-generation"
+    writes = "text2text-generation" if facts.info.kind == "seq2seq" else "text-generation"
+    pipeline = "text-classification" if facts.head else writes
     library = "transformers" if facts.loader else "peft"
     lines += [f"library_name: {library}", f"pipeline_tag: {pipeline}", "tags:"]
     lines += [f"- {json.dumps(tag)}" for tag in tags]
@@ -76,10 +92,13 @@ def _base_name(facts: CardFacts) -> str:
 
 
 def _opening(facts: CardFacts) -> str:
+    section = facts.spec.task
     task = {
         "chat": "to answer in conversations",
         "completion": "to go on with texts",
-        "classification": f"to give texts one of {len(facts.labels)} labels",
+        "seq2seq": "to turn one text into another",
+        "classification": _labelling(facts.head),
+        "preference": f"to prefer better answers ({section.preference_loss.upper()}, beta {section.strictness:g})",
     }[facts.spec.task.kind]
     text = f"An adapter for {_base_name(facts)}, tuned with {method(facts.spec.method.name).title} {task}."
     if facts.info.origin in ("starter", "gguf"):
@@ -90,11 +109,19 @@ def _opening(facts: CardFacts) -> str:
     return text
 
 
+def _labelling(head: LabelHead | None) -> str:
+    if head is None or head.problem_type == "regression":
+        return "to give texts a number"
+    return f"to give texts {'any' if head.problem_type == 'multi_label' else 'one'} of {len(head.labels)} labels"
+
+
 def _loading(facts: CardFacts) -> str:
-    kind = "AutoModelForSequenceClassification" if facts.labels else "AutoModelForCausalLM"
+    writes = "AutoModelForSeq2SeqLM" if facts.info.kind == "seq2seq" else "AutoModelForCausalLM"
+    kind = "AutoModelForSequenceClassification" if facts.head else writes
     names = ""
-    if facts.labels:
-        names = f", id2label={dict(enumerate(facts.labels))}"
+    if facts.head:
+        kind_of = f', problem_type="{facts.head.options()["problem_type"]}"'
+        names = f", id2label={facts.head.names}{kind_of if facts.head.problem_type != 'single_label' else ''}"
     base = f"base = {kind}.from_pretrained({json.dumps(facts.base)}{names})\n"
     tokenizer = 'tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")'
     if facts.loader:
@@ -104,12 +131,49 @@ def _loading(facts: CardFacts) -> str:
     else:
         code = f"from peft import PeftModel\nfrom transformers import {kind}, AutoTokenizer\n\n{base}"
         code += f'model = PeftModel.from_pretrained(base, "path/to/this/folder")\n{tokenizer}'
-    note = ""
+    if facts.head:
+        code += f"\n\n{_asking(facts.head, facts.info)}"
+    elif facts.info.kind == "seq2seq":
+        code += f"\n\n{_TURNING}"
+    note = _batches(facts) if facts.head and facts.info.kind == "decoder" else ""
     if facts.hub_id and facts.hub_id != facts.base:
-        note = f"\n\nOn another computer, load the base as `{facts.hub_id}`."
+        note += f"\n\nOn another computer, load the base as `{facts.hub_id}`."
     elif not facts.hub_id:
-        note = "\n\nOn another computer, name the folder of the same base model there."
+        note += "\n\nOn another computer, name the folder of the same base model there."
     return f"## Load it\n\n```python\n{code}\n```{note}"
+
+
+_TURNING = """\
+inputs = tokenizer("A text to turn into another.", return_tensors="pt", return_token_type_ids=False)
+written = model.eval().generate(**inputs, max_new_tokens=100)
+print(tokenizer.decode(written[0], skip_special_tokens=True))"""
+
+
+def _asking(head: LabelHead, info: ModelInfo) -> str:
+    """The lines that put a text to a classifier and print what it says of it."""
+    lines = []
+    text = '"A text.", "Its pair."' if head.pair else '"A text.", return_token_type_ids=False'
+    if info.kind == "decoder":
+        lines = ["base.config.get_text_config().pad_token_id = None  # what counts is the last token, whatever it is"]
+        text = '"A text.\\nIts pair."' if head.pair else '"A text."'
+        text += ", return_token_type_ids=False"
+    lines += [f'scores = model.eval()(**tokenizer({text}, return_tensors="pt")).logits[0]']
+    match head.problem_type:
+        case "single_label":
+            lines.append("print(base.config.id2label[int(scores.argmax())])")
+        case "multi_label":
+            lines.append("print([name for place, name in base.config.id2label.items() if scores[place] > 0])")
+        case "regression":
+            lines.append(f"print(float(scores[0]) * {head.std!r} + {head.mean!r})  # back to the data's own units")
+    return "\n".join(lines)
+
+
+def _batches(facts: CardFacts) -> str:
+    """How a decoder is given more than one text."""
+    note = "\n\nGive it one text at a time."
+    if facts.spec.method.places_taken:
+        return f"{note} With texts of several lengths at once, transformers would look at padding."
+    return f"{note} For several at once, pad at the right and set `pad_token_id` to a token that no text ends in."
 
 
 def _data(facts: CardFacts) -> str:
@@ -172,12 +236,7 @@ def _results(facts: CardFacts) -> str:
         rows.append(("Base, held out", f"{state.base_loss:.4f}"))
     if state.best:
         rows.append((f"Best, held out (step {state.best.step:,})", f"{state.best.loss:.4f}"))
-        named = (("accuracy", "accuracy"), ("macro_f1", "macro-F1"))
-        rows += [
-            (f"Its {name}, held out", f"{state.best.metrics[key]:.4f}")
-            for key, name in named
-            if key in state.best.metrics
-        ]
+        rows += [(f"{item.title}, held out", item.words(value)) for item, value in measures_in(state.best.metrics)]
     if state.evaluations:
         last = state.evaluations[-1]
         rows.append((f"Last, held out (step {last.step:,})", f"{last.loss:.4f}"))
@@ -185,7 +244,13 @@ def _results(facts: CardFacts) -> str:
         rows.append((f"Last, training (step {state.step:,})", f"{state.steps[-1].loss:.4f}"))
     if not rows:
         return ""
-    intro = "Loss in nats per row." if facts.labels else "Loss in nats per trained token."
+    intro = "Loss in nats per row." if facts.head else "Loss in nats per trained token."
+    if facts.spec.task.kind == "preference":
+        kto = facts.spec.task.preference_loss == "kto"
+        intro = "Loss per answer, between 0 and its weight." if kto else "Loss in nats per pair."
+        intro += " The reward margin is in nats."
+    if facts.head and facts.head.problem_type == "regression":
+        intro = "Loss as squared error, in squared standard deviations of the numbers that were trained on."
     if state.began:
         intro += f" {state.step:,} of {state.began.total_steps:,} steps were trained."
     if state.adapter and facts.step is None:

@@ -1,15 +1,15 @@
-"""The job that answers questions: one loaded base, with and without a run's adapter."""
+"""The job that answers questions: one loaded base, and one adapter at a time on it."""
 
 from __future__ import annotations
 
-import contextlib
 from collections import deque
-from collections.abc import Iterator
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
+from tunedesk.core.adapters import same_base
 from tunedesk.core.describe import ModelInfo
 from tunedesk.core.events import (
+    AdapterUsed,
     Ask,
     Asked,
     Chat,
@@ -25,42 +25,18 @@ from tunedesk.core.events import (
     Stage,
     Stop,
     StopAnswer,
+    UseAdapter,
 )
 from tunedesk.core.problems import Problem, ProblemError
 from tunedesk.core.runs import RunFolder, open_run
 from tunedesk.engine import inference
 from tunedesk.engine.channel import Channel
 from tunedesk.engine.classify import classify
-from tunedesk.engine.generate import Answer, encode_prompt, generate_answer, stop_tokens
+from tunedesk.engine.generate import Answer, encode_prompt, encode_source, generate_answer
+from tunedesk.engine.label_head import read_head
+from tunedesk.engine.saved import origin_of
 from tunedesk.engine.sources import resolve
-
-
-@dataclass(frozen=True)
-class Voices:
-    """A loaded model that answers as itself (``base``) and, with a run's adapter, as ``tuned``.
-
-    `plain` says that conversations are handed over as one text, without a chat template. A classifier has `labels`, and
-    only its tuned side.
-    """
-
-    model: Any
-    tokenizer: Any
-    info: ModelInfo
-    sides: tuple[Side, ...]
-    plain: bool
-    stop: tuple[int, ...]
-    device: str
-    precision: str
-    labels: tuple[str, ...] = ()
-
-    @contextlib.contextmanager
-    def speaking(self, side: Side) -> Iterator[Any]:
-        """The model as `side`; the adapter is switched off for ``base``."""
-        if side == "base" and "tuned" in self.sides:
-            with self.model.disable_adapter():
-                yield self.model
-        else:
-            yield self.model
+from tunedesk.engine.switchboard import Switchboard, Voices
 
 
 def chat(job: Chat, channel: Channel) -> Literal["completed", "stopped"]:
@@ -69,27 +45,16 @@ def chat(job: Chat, channel: Channel) -> Literal["completed", "stopped"]:
     `Close` and the end of the input take effect after the questions that came before them. Raises `ProblemError` when
     there is nothing to load; a question that cannot be answered ends in `Asked` with its problems instead.
     """
-    voices = load_voices(job, channel)
-    from tunedesk.engine.loading import weight_bytes
-
-    channel.emit(
-        ChatReady(
-            sides=voices.sides,
-            device=voices.device,
-            precision=voices.precision,
-            model=voices.info.name,
-            weight_bytes=weight_bytes(voices.model),
-            context_length=voices.info.context_length,
-            has_chat_template=not voices.plain,
-            labels=voices.labels,
-        )
-    )
+    board = open_board(job, channel)
+    channel.emit(_ready(board.voices))
     waiting: deque[Command] = deque()
     while not channel.stop_asked:
         command = waiting.popleft() if waiting else channel.take(timeout=None)
         match command:
             case Ask():
-                _answer_all(command, voices, channel, waiting)
+                _answer_all(command, board.voices, channel, waiting)
+            case UseAdapter():
+                channel.emit(_switch(command, board))
             case Stop():
                 break
             case None | Close():
@@ -99,58 +64,79 @@ def chat(job: Chat, channel: Channel) -> Literal["completed", "stopped"]:
     return "stopped"
 
 
-def load_voices(job: Chat, channel: Channel) -> Voices:
-    """Load what `job` names. Raises `ProblemError`."""
+def open_board(job: Chat, channel: Channel) -> Switchboard:
+    """Load what `job` names, and put its adapter to use. Raises `ProblemError`."""
     run = open_run(job.run) if job.run else None
-    spec = run.spec() if run else None
-    source = job.model or (spec.model.source if spec else None)
+    found = inference.find_adapter(run) if run and not job.adapter else None
+    stated = Path(job.adapter).expanduser().absolute() if job.adapter else None
+    folder = stated or (found.path if found else None)
+    origin = origin_of(folder) if folder else None
+    source = job.model or (run.spec().model.source if run else None) or (origin.base if origin else None)
     if source is None:
         raise ProblemError(
             Problem(code="chat.nothing", what="There is nothing to talk to.", fix="Name a run or a model.")
         )
-    adapter = inference.find_adapter(run) if run else None
-    info = resolve(source, spec.model.revision if spec and not job.model else None, channel)
+    revision = origin.revision if origin and origin.base and same_base(source, origin.base) else None
+    info = resolve(source, revision, channel)
     channel.emit(ModelDescribed(info=info))
-    labels = inference.read_labels(adapter.path) if adapter else ()
-    if (info.kind != "decoder" and not labels) or info.path is None:
+    head = read_head(folder) if folder else None
+    if (info.kind not in ("decoder", "seq2seq") and not head) or info.path is None:
         raise ProblemError(_cannot_write_text(info))
     channel.emit(Stage(text="Loading the model"))
     from tunedesk.engine import loading  # only now: what is wrong so far is told before torch is imported
 
-    place = inference.pick_device(spec.training.device if spec else "auto")
-    device = loading.torch_device(place)
-    storage = inference.choose_format(info, device)
+    place = inference.pick_device(origin.run.spec().training.device if origin and origin.run else "auto")
+    storage = inference.choose_format(info, loading.torch_device(place))
     if storage != "stored":
         channel.emit(Notice(level="warn", text=_SQUEEZED[storage]))
-    tokenizer = loading.load_tokenizer(info)
-    model = inference.load_base(info, device, storage, labels)
-    precision = inference.precision_name(model)
-    plain = not info.has_chat_template or (spec is not None and spec.task.kind == "completion")
-    stop = () if labels else stop_tokens(tokenizer, model, plain)
-    if run and adapter:
+    board = Switchboard(info, place, storage, channel, head)
+    if folder:
         channel.emit(Stage(text="Attaching the adapter"))
-        model = inference.attach_adapter(model, adapter.path)
-        info = inference.room_beside(info, model)
-        _say_which(run, adapter, channel)
-    _silence_generation_config(model)
-    sides: tuple[Side, ...] = ("base", "tuned") if adapter else ("base",)
-    sides = ("tuned",) if labels else sides
-    return Voices(model, tokenizer, info, sides, plain, stop, place.name, precision, labels)
+    board.use(folder)
+    if run and found:
+        _say_which(run, found, channel)
+    return board
+
+
+def _ready(voices: Voices) -> ChatReady:
+    from tunedesk.engine.loading import weight_bytes
+
+    return ChatReady(
+        device=voices.device,
+        precision=voices.precision,
+        model=voices.info.name,
+        weight_bytes=weight_bytes(voices.model),
+        adapter=str(voices.adapter) if voices.adapter else None,
+        **_saying(voices),
+    )
+
+
+def _switch(command: UseAdapter, board: Switchboard) -> AdapterUsed:
+    """Put another adapter to use; what answers afterwards, or why nothing changed."""
+    problems: tuple[Problem, ...] = ()
+    try:
+        board.use(Path(command.path).expanduser().absolute() if command.path is not None else None)
+    except ProblemError as error:
+        problems = error.problems
+    voices = board.voices
+    return AdapterUsed(path=str(voices.adapter) if voices.adapter else None, problems=problems, **_saying(voices))
+
+
+def _saying(voices: Voices) -> dict[str, Any]:
+    """What `ChatReady` and `AdapterUsed` both say."""
+    return {
+        "sides": voices.sides,
+        "context_length": voices.info.context_length,
+        "has_chat_template": not voices.plain,
+        "labels": voices.head.labels if voices.head else (),
+        "problem_type": voices.head.problem_type if voices.head else None,
+    }
 
 
 _SQUEEZED = {
     "bf16": "The 32-bit weights do not fit in the free memory; they are loaded with 16 bits.",
     "nf4": "The weights do not fit in the free memory; they are loaded with 4 bits, so answers may differ a little.",
 }
-
-
-def _silence_generation_config(model: Any) -> None:
-    """Drop the sampling settings that came with the model: an answer uses those of its `Ask` alone."""
-    from transformers import GenerationConfig
-
-    for item in (model, getattr(model, "base_model", model), getattr(model, "get_base_model", lambda: model)()):
-        if hasattr(item, "generation_config"):
-            item.generation_config = GenerationConfig()
 
 
 def _say_which(run: RunFolder, adapter: inference.FoundAdapter, channel: Channel) -> None:
@@ -162,7 +148,7 @@ def _say_which(run: RunFolder, adapter: inference.FoundAdapter, channel: Channel
 
 
 def _cannot_write_text(info: ModelInfo) -> Problem:
-    reads = {"encoder": "It reads text but writes none (an encoder).", "seq2seq": "It turns one text into another."}
+    reads = {"encoder": "It reads text but writes none (an encoder)."}
     return Problem(
         code="chat.not_a_decoder",
         what=f"{info.name} cannot hold a conversation.",
@@ -204,17 +190,18 @@ def _answer_all(ask: Ask, voices: Voices, channel: Channel, waiting: deque[Comma
                 seconds=answer.seconds,
                 ended=answer.ended,
                 labels=answer.labels,
+                number=answer.number,
             )
         )
     channel.emit(Asked(id=ask.id, problems=tuple(problems)))
 
 
 def _answer(ask: Ask, side: Side, voices: Voices, channel: Channel, stop_asked: Any) -> Answer:
-    if side not in voices.sides and voices.labels:
+    if side not in voices.sides and voices.head:
         raise ProblemError(
             Problem(
                 code="chat.no_labels",
-                what="The untouched model knows no labels: there is nothing to compare with.",
+                what="The untouched model knows no labels or numbers: there is nothing to compare with.",
                 fix="Ask the tuned side.",
             )
         )
@@ -227,10 +214,13 @@ def _answer(ask: Ask, side: Side, voices: Voices, channel: Channel, stop_asked: 
             )
         )
     messages: tuple[Message, ...] = ask.conversations[side]
-    if voices.labels:
-        text = messages[-1].content if messages else ""
-        return classify(voices.model, voices.tokenizer, text, voices.labels, voices.info.context_length)
-    prompt = encode_prompt(voices.tokenizer, messages, voices.plain)
+    if voices.head:
+        texts = [message.content for message in messages if message.role == "user"]
+        return classify(voices.model, voices.tokenizer, texts, voices.head, voices.info)
+    if voices.info.kind == "seq2seq":
+        prompt = encode_source(voices.tokenizer, messages)
+    else:
+        prompt = encode_prompt(voices.tokenizer, messages, voices.plain)
     with voices.speaking(side) as model:
         return generate_answer(
             model,

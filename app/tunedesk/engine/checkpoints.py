@@ -20,8 +20,8 @@ from transformers import PreTrainedTokenizerBase
 
 from tunedesk.core.problems import Problem, ProblemError
 from tunedesk.core.runs import RunFolder, cannot_write
-from tunedesk.engine.inference import LABELS_FILE
-from tunedesk.engine.loading import new_parts
+from tunedesk.engine.label_head import LABELS_FILE
+from tunedesk.engine.loading import head_of
 from tunedesk.engine.methods import Tuned
 
 ADAPTER_FILE = "adapter_model.safetensors"
@@ -116,14 +116,8 @@ def adapter_files(tuned: Tuned) -> dict[str, bytes]:
     weights = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tuned.weights().items()}
     text = json.dumps(tuned.config(), indent=2, sort_keys=True, default=str)
     files = {ADAPTER_FILE: save(weights, metadata={"format": "pt"}), "adapter_config.json": text.encode()}
-    base: Any = tuned.model.get_base_model()
-    return {**files, LABELS_FILE: _label_maps(base.config)} if new_parts(base) else files
-
-
-def _label_maps(config: Any) -> bytes:
-    """What a classifier's outputs are called, as transformers' configurations say it."""
-    maps = {"id2label": config.id2label, "label2id": config.label2id}
-    return (json.dumps(maps, indent=2, ensure_ascii=False) + "\n").encode()
+    head = head_of(tuned.model.get_base_model())
+    return {**files, LABELS_FILE: head.content()} if head else files
 
 
 def write_folder(place: Path, files: dict[str, bytes], name: str) -> None:
@@ -196,6 +190,12 @@ def whole_checkpoints(run: RunFolder) -> list[tuple[int, Path]]:
         return []
     found = [(checkpoint_step(place), place) for place in run.checkpoints.iterdir() if place.is_dir()]
     return sorted((step, place) for step, place in found if step is not None)
+
+
+def put_weights(place: Path, tuned: Tuned) -> None:
+    """Put what was learned up to the checkpoint in `place`, one of this very run, back in place."""
+    trainer = torch.load(place / _STATE_FILE, map_location="cpu", weights_only=True)
+    tuned.restore(load_file(place / ADAPTER_FILE), trainer["method"])
 
 
 def load_checkpoint(

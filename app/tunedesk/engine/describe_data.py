@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Literal
 
-from tunedesk.core.describe import DataInfo, ModelInfo, RenderedRow, RenderedTurn, Span
+from tunedesk.core.describe import DataInfo, ModelInfo, RenderedRow, RenderedTurn, Span, TaskKind
 from tunedesk.core.events import DataDescribed, InspectData, Progress, Stage
 from tunedesk.core.plan import DEFAULT_LENGTH
 from tunedesk.core.spec import DataSection
 from tunedesk.engine.channel import Channel, Stopped
+from tunedesk.engine.label_rows import said_of
 from tunedesk.engine.material import Material, describe, gather, length_limit, renderer_of, tokenise
+from tunedesk.engine.preference_rows import show_answers
 from tunedesk.engine.rows import Row, Tick
 
 
@@ -17,10 +19,12 @@ def inspect_data(job: InspectData, channel: Channel) -> Literal["completed", "st
     """Emit `DataDescribed` with the first `job.examples` rows. Raises `ProblemError`, and `Stopped` on request."""
     channel.emit(Stage(text="Reading the rows"))
     section = DataSection(train=job.source, validation_fraction=job.validation_fraction, columns=job.columns)
-    material = gather(section, job.task, job.seed, ticker(channel))
+    task = _task_for(job)
+    material = gather(section, task, job.seed, ticker(channel), job.problem_type, job.preference_loss)
     if job.model is None:
         info = describe(material, None, job.max_length or DEFAULT_LENGTH)
-        examples = [show_plain(row) for row in material.data.rows[: job.examples]]
+        labelled = material.task == "classification"
+        examples = [show_plain(row, labelled) for row in material.data.rows[: job.examples]]
     else:
         from tunedesk.engine.sources import resolve
 
@@ -28,6 +32,16 @@ def inspect_data(job: InspectData, channel: Channel) -> Literal["completed", "st
         info, examples = _with_model(job, material, model, channel)
     channel.emit(DataDescribed(info=info, examples=tuple(examples)))
     return "completed"
+
+
+def _task_for(job: InspectData) -> TaskKind | Literal["auto"]:
+    """The task that was stated, or the only one that the model can do, or what the rows suggest."""
+    if job.task != "auto" or job.model is None:
+        return job.task
+    from tunedesk.engine.sources import resolve
+
+    tasks = resolve(job.model, None, None, fetch=False).tasks
+    return "seq2seq" if tasks == ("seq2seq",) else "auto"
 
 
 def _with_model(
@@ -55,9 +69,11 @@ def ticker(channel: Channel) -> Tick:
     return tick
 
 
-def show_plain(row: Row) -> RenderedRow:
-    """The row without a model: one span for each turn."""
-    if row.turns:
+def show_plain(row: Row, labelled: bool = False) -> RenderedRow:
+    """The row without a model: one span for each turn. A `labelled` one may have no label."""
+    if row.chosen or row.rejected:
+        turns = list(show_answers(row))
+    elif row.turns:
         turns = [
             RenderedTurn(
                 role=turn.role,
@@ -65,13 +81,13 @@ def show_plain(row: Row) -> RenderedRow:
             )
             for turn in row.turns
         ]
-    elif row.label:
-        labelled: list[tuple[str, str, Literal["context", "trained"]]] = [
+    elif labelled:
+        parted: list[tuple[str, str, Literal["context", "trained"]]] = [
             ("text", row.text, "context"),
             ("pair", row.pair, "context"),
-            ("label", row.label, "trained"),
+            ("label", said_of(row), "trained"),
         ]
-        turns = [RenderedTurn(role=role, spans=(Span(text=text, kind=kind),)) for role, text, kind in labelled if text]
+        turns = [RenderedTurn(role=role, spans=(Span(text=text, kind=kind),)) for role, text, kind in parted if text]
     else:
         parts: list[tuple[str, str, Literal["context", "trained"]]] = [("text", row.text, "trained")]
         if row.prompt:

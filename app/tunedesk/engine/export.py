@@ -1,4 +1,4 @@
-"""The job that saves a run's adapter for use elsewhere, and calls it done only after an independent program read it."""
+"""The job that saves an adapter for use elsewhere, and calls it done only after an independent program read it."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tunedesk.core import starter
+from tunedesk.core.adapters import about_of, library_dir
 from tunedesk.core.describe import ModelInfo
 from tunedesk.core.events import (
     Checked,
@@ -27,15 +28,18 @@ from tunedesk.core.events import (
     Stage,
     read_events_file,
 )
-from tunedesk.core.problems import Problem, ProblemError
+from tunedesk.core.problems import Problem, ProblemError, raise_if_any
 from tunedesk.core.runs import RunFolder, cannot_write, open_run
-from tunedesk.core.spec import RunSpec
+from tunedesk.core.spec import MethodSection, ModelSection, RunSpec, TaskSection
+from tunedesk.core.state import RunState
 from tunedesk.engine import inference
-from tunedesk.engine.card import CardFacts, model_card
+from tunedesk.engine.card import CardFacts, library_card, model_card
 from tunedesk.engine.channel import Channel, Stopped
 from tunedesk.engine.classify import label_scores
-from tunedesk.engine.generate import encode_prompt, generate_answer, stop_tokens
+from tunedesk.engine.generate import encode_prompt, encode_source, generate_answer, stop_tokens
+from tunedesk.engine.label_head import LABELS_FILE, read_head
 from tunedesk.engine.model_folder import read_licence
+from tunedesk.engine.saved import misfits, origin_of, read_saved
 from tunedesk.engine.sources import resolve
 
 WEIGHTS = "adapter_model.safetensors"
@@ -50,9 +54,12 @@ _SAME_TOKENS = Sampling(temperature=0, max_new_tokens=16)
 
 @dataclass(frozen=True)
 class Source:
-    """What is exported: a run, its adapter and the base that the adapter belongs to."""
+    """What is exported: an adapter and the base that it belongs to, and the run that made it.
 
-    run: RunFolder
+    An adapter of the library has no `run`, and its `spec` tells what is known: base, task, method and name.
+    """
+
+    run: RunFolder | None
     spec: RunSpec
     adapter: inference.FoundAdapter
     info: ModelInfo
@@ -84,14 +91,16 @@ def export(job: Export, channel: Channel) -> Literal["completed", "stopped"]:
     Emits `Checked` for each check and `Exported` at the end. Raises `ProblemError` when the place cannot take it or a
     check fails, and `Stopped`; either way nothing half done is left and what was at `job.to` stays as it was.
     """
-    run = open_run(job.run)
     to = Path(job.to).expanduser().absolute()
-    check_place(to, run, job.replace)
-    spec, adapter = run.spec(), inference.find_adapter(run)
+    run, spec, adapter = _asked(job)
+    check_place(to, run.path if run else adapter.path, job.replace)
     if adapter.step is not None:
         text = f"The run did not finish. What is exported is its checkpoint of step {adapter.step}."
         channel.emit(Notice(level="warn", text=text, step=adapter.step))
     source = Source(run, spec, adapter, resolve(spec.model.source, spec.model.revision, channel))
+    if run is None:
+        saved = read_saved(adapter.path)
+        raise_if_any(misfits(saved.config, saved.shapes, saved.head, source.info))
     with _scratch_beside(to) as scratch:
         channel.emit(Stage(text="Writing the adapter"))
         write_export(source, scratch)
@@ -105,16 +114,56 @@ def export(job: Export, channel: Channel) -> Literal["completed", "stopped"]:
     return "completed"
 
 
-def check_place(to: Path, run: RunFolder, replace: bool) -> None:
-    """Raise `ProblemError` unless an export may be put at `to`. An older export is replaced only when asked to."""
-    resolved = to.resolve()
-    if resolved == run.path or resolved in run.path.parents or run.path in resolved.parents:
+def _asked(job: Export) -> tuple[RunFolder | None, RunSpec, inference.FoundAdapter]:
+    """The run (of an adapter of the library none), what is known of it, and the adapter. Raises `ProblemError`."""
+    if job.adapter is None:
+        run = open_run(job.run or "")
+        return run, run.spec(), inference.find_adapter(run)
+    folder = Path(job.adapter).expanduser().absolute()
+    saved, origin = read_saved(folder), origin_of(folder)
+    if origin.run:
+        return origin.run, origin.run.spec(), inference.FoundAdapter(folder, None)
+    about = about_of(folder)
+    if origin.base is None or saved.method is None:
+        raise ProblemError(
+            Problem(
+                code="export.no_base",
+                what="The adapter does not say which model it belongs to.",
+                where=str(folder),
+                fix="Import it for its model first.",
+            )
+        )
+    spec = RunSpec(
+        name=about.name if about else folder.name,
+        model=ModelSection(source=origin.base, revision=origin.revision),
+        task=TaskSection(kind=origin.task or ("classification" if saved.head else "chat")),
+        method=MethodSection(name=(about and about.method) or saved.method),
+    )
+    return None, spec, inference.FoundAdapter(folder, None)
+
+
+def check_place(to: Path, home: Path, replace: bool) -> None:
+    """Raise `ProblemError` unless an export may be put at `to`, which is apart from its own `home`.
+
+    An older export is replaced only when asked to.
+    """
+    resolved, library = to.resolve(), library_dir().resolve()
+    if resolved == home or resolved in home.parents or home in resolved.parents:
         raise ProblemError(
             Problem(
                 code="export.inside_run",
                 what="An export cannot be put into its own run, or in place of it.",
                 where=str(to),
                 fix="Choose a folder outside the run.",
+            )
+        )
+    if resolved == library or library in resolved.parents:
+        raise ProblemError(
+            Problem(
+                code="export.inside_library",
+                what="An export cannot be put into the library of adapters.",
+                where=str(to),
+                fix="Choose another folder.",
             )
         )
     if not to.exists():
@@ -186,12 +235,13 @@ def write_export(source: Source, folder: Path) -> None:
     config["inference_mode"] = True
     if config.get("tokenizer_name_or_path"):  # what a prompt started as; not read again
         config["tokenizer_name_or_path"] = source.base
-    labels = source.adapter.path / inference.LABELS_FILE
+    labels = source.adapter.path / LABELS_FILE
     if labels.exists():
         shutil.copyfile(labels, folder / labels.name)
     (folder / CONFIG).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     _tokenizer(source, source.base_folder).save_pretrained(str(folder))
-    (folder / CARD).write_text(model_card(_facts(source)), encoding="utf-8")
+    card = model_card(_facts(source)) if source.run else library_card(_facts(source))
+    (folder / CARD).write_text(card, encoding="utf-8")
 
 
 def _tokenizer(source: Source, folder: Path) -> Any:
@@ -207,23 +257,23 @@ def _facts(source: Source) -> CardFacts:
     return CardFacts(
         title=source.spec.name or f"{source.info.name}, {Path(source.spec.data.train.removeprefix('starter:')).stem}",
         spec=source.spec,
-        state=source.run.state(),
+        state=source.run.state() if source.run else RunState(),
         info=source.info,
         base=source.base,
         hub_id=source.hub_id,
-        data_sha256=_data_sha256(source.run),
+        data_sha256=_data_sha256(source.run) if source.run else None,
         versions=_versions(source.run),
         step=source.adapter.step,
-        labels=inference.read_labels(source.adapter.path),
+        head=read_head(source.adapter.path),
         loader=loader(source.spec.method.name),
     )
 
 
-def _versions(run: RunFolder) -> dict[str, str]:
+def _versions(run: RunFolder | None) -> dict[str, str]:
     """Of the libraries that trained the adapter, from the run's record; else of those that are here."""
     recorded: dict[str, str] = {}
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-        found = json.loads(run.environment_file.read_text(encoding="utf-8"))["versions"]
+        found = json.loads("" if run is None else run.environment_file.read_text(encoding="utf-8"))["versions"]
         recorded = {str(name): str(value) for name, value in found.items()}
     names = ("torch", "transformers", "peft")
     return {name: recorded.get(name) or version(name) for name in names}
@@ -276,12 +326,12 @@ def _check(source: Source, folder: Path, channel: Channel) -> None:
     checks.report("Licence and card", *_check_card(source, folder))
     channel.emit(Stage(text="Reopening it with transformers and peft"))
     device = torch_device(inference.pick_device(source.spec.training.device))
-    labels = inference.read_labels(folder)
-    base = inference.load_base(source.info, device, inference.choose_format(source.info, device), labels)
+    head = read_head(folder)
+    base = inference.load_base(source.info, device, inference.choose_format(source.info, device), head)
     model = inference.attach_adapter(base, folder)
     checks.report("Reopened by peft", *_check_reopened(model, folder))
     channel.emit(Stage(text="Comparing answers"))
-    check = _check_labels if labels else _check_answers
+    check = _check_labels if head else _check_answers
     checks.report("Same answers", *check(model, source, folder))
 
 
@@ -298,6 +348,8 @@ def _check_base(source: Source) -> tuple[bool, str]:
     from tunedesk.engine.records import weight_hashes
 
     recorded: object = None
+    if source.run is None:
+        return True, "The library does not record the base's files; its shapes fit."
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         recorded = json.loads(source.run.environment_file.read_text(encoding="utf-8"))["model"]["files"]
     if not recorded:
@@ -319,7 +371,7 @@ def _check_weights(ours: Path, theirs: Path) -> tuple[bool, str]:
         return False, f"{len(different)} of {len(left)} tensors differ, the first is {different[0]}."
     if not all(bool(torch.isfinite(tensor).all()) for tensor in left.values()):
         return False, "The adapter holds values that are no numbers (NaN or infinite)."
-    return True, f"All {len(left)} tensors are equal to the run's."
+    return True, f"All {len(left)} tensors are equal to those that were exported."
 
 
 def _check_tokenizer(source: Source, folder: Path) -> tuple[bool, str]:
@@ -358,14 +410,15 @@ def _check_reopened(model: Any, folder: Path) -> tuple[bool, str]:
     loaded = saved_weights(model)
     if stored.keys() != loaded.keys():
         return False, f"{len(stored.keys() ^ loaded.keys())} adapter weights did not find their place."
-    wrong = [name for name in stored if not torch.equal(stored[name].float(), loaded[name].detach().float().cpu())]
+    kept = {name: item.detach().cpu() for name, item in loaded.items()}  # some are held in the base's number format
+    wrong = [name for name in stored if not torch.equal(stored[name].to(kept[name].dtype), kept[name])]
     if wrong:
         return False, f"{len(wrong)} adapter weights arrived changed."
     return True, f"{sum(tensor.numel() for tensor in stored.values()):,} weights, each in its place."
 
 
 def _check_answers(model: Any, source: Source, folder: Path) -> tuple[bool, str]:
-    """Greedy tokens and the scores of the next token, with the exported adapter and with the run's."""
+    """Greedy tokens and the scores of an answer's first token, with the exported adapter and with the run's."""
     from tunedesk.engine.methods import put_saved
 
     tokenizer = _tokenizer(source, folder)
@@ -373,7 +426,9 @@ def _check_answers(model: Any, source: Source, folder: Path) -> tuple[bool, str]
     stop = stop_tokens(tokenizer, model, plain)
     tokens, worst = 0, 0.0
     for text in _PROMPTS:
-        prompt = encode_prompt(tokenizer, [Message(role="user", content=text)], plain)
+        asked = [Message(role="user", content=text)]
+        reads = source.info.kind == "seq2seq"
+        prompt = encode_source(tokenizer, asked) if reads else encode_prompt(tokenizer, asked, plain)
         answers, scores = [], []
         for place in (folder, source.adapter.path):
             put_saved(model, place)
@@ -408,10 +463,10 @@ def _check_labels(model: Any, source: Source, folder: Path) -> tuple[bool, str]:
 
     from tunedesk.engine.methods import put_saved
 
-    if inference.read_labels(folder) != inference.read_labels(source.adapter.path):
-        return False, "The labels have other names."
+    if read_head(folder) != read_head(source.adapter.path):
+        return False, "The labels have other names, or the number another scale."
     tokenizer = _tokenizer(source, folder)
-    longest = inference.room_beside(source.info, model).context_length
+    info = inference.room_beside(source.info, model)
     worst = 0.0
     texts = (*_PROMPTS, _PROBE_TEXT)
     for text in texts:
@@ -419,7 +474,7 @@ def _check_labels(model: Any, source: Source, folder: Path) -> tuple[bool, str]:
         for place in (folder, source.adapter.path):
             put_saved(model, place)
             with torch.inference_mode():
-                scores.append(label_scores(model, tokenizer, text, longest))
+                scores.append(label_scores(model, tokenizer, text, "", info))
         worst = max(worst, float((scores[0] - scores[1]).abs().max()))
         if not math.isfinite(worst):
             return False, f"The model's scores are not numbers for: {text}"
@@ -429,8 +484,12 @@ def _check_labels(model: Any, source: Source, folder: Path) -> tuple[bool, str]:
 def _next_scores(model: Any, prompt: list[int]) -> Any:
     import torch
 
+    ids = torch.tensor([prompt], device=model.device)
+    first = {}
+    if model.config.is_encoder_decoder:
+        first = {"decoder_input_ids": torch.full_like(ids[:, :1], model.config.decoder_start_token_id)}
     with torch.inference_mode():
-        return model(input_ids=torch.tensor([prompt], device=model.device)).logits[0, -1].float()
+        return model(input_ids=ids, **first).logits[0, -1].float()
 
 
 def _sha256(path: Path) -> str:

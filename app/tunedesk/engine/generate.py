@@ -22,7 +22,7 @@ _PROBE = "\u00a7probe\u00a7"
 class Answer:
     """A generated text. `token_ids` include the closing token; `seconds` include reading the prompt.
 
-    A classifier's has the shares of its `labels`, the likeliest first.
+    A classifier's has the shares of its `labels`, the likeliest first, or the `number` that it gives.
     """
 
     text: str
@@ -30,6 +30,7 @@ class Answer:
     seconds: float
     ended: Ended
     labels: tuple[LabelShare, ...] = ()
+    number: float | None = None
 
 
 def encode_prompt(tokenizer: Any, messages: Sequence[Message], plain: bool) -> list[int]:
@@ -49,10 +50,23 @@ def encode_prompt(tokenizer: Any, messages: Sequence[Message], plain: bool) -> l
         except TemplateError as error:
             raise ProblemError(_refused(str(error))) from error
     if not ids:
-        raise ProblemError(
-            Problem(code="chat.empty", what="There is nothing to answer.", fix="Type a question or a text.")
-        )
+        raise ProblemError(_nothing())
     return [int(token) for token in ids]
+
+
+def encode_source(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
+    """The last text of a user in the tokenizer's own frame: what a model that turns one text into another reads.
+
+    Raises `ProblemError` when there is none.
+    """
+    text = next((item.content for item in reversed(messages) if item.role == "user"), "")
+    if not text.strip():
+        raise ProblemError(_nothing())
+    return [int(token) for token in tokenizer(text)["input_ids"]]
+
+
+def _nothing() -> Problem:
+    return Problem(code="chat.empty", what="There is nothing to answer.", fix="Type a question or a text.")
 
 
 def plain_text(messages: Sequence[Message]) -> str:
@@ -133,7 +147,7 @@ class TextStream:
 
 
 class _Streamer:
-    """What `generate` hands its tokens to; the first hand-over is the prompt."""
+    """What `generate` hands its tokens to; the first hand-over is the prompt, or what an answer begins after."""
 
     def __init__(self, stream: TextStream) -> None:
         self._stream = stream
@@ -150,6 +164,10 @@ class _Streamer:
     def end(self) -> None:
         """The last token was handed over."""
         self._stream.finish()
+
+    def __deepcopy__(self, memo: Any) -> _Streamer:
+        """Itself: peft copies what it hands to a T5 with a prompt, and the text is to come out here."""
+        return self
 
 
 def generate_answer(
@@ -169,9 +187,16 @@ def generate_answer(
     import torch
     from transformers import StoppingCriteriaList
 
+    from tunedesk.engine.methods import writer
+
+    reads_apart = bool(model.config.is_encoder_decoder)  # an answer then begins at its own first place
     room = (context_length or len(prompt) + sampling.max_new_tokens) - len(prompt)
-    if room < 1:
+    if room < (0 if reads_apart else 1):
         raise ProblemError(_too_long(len(prompt), context_length or 0))
+    if reads_apart:
+        room = (context_length or sampling.max_new_tokens + 1) - 1
+    most = min(room, sampling.max_new_tokens)
+    first = model.config.decoder_start_token_id if reads_apart else None
     stream = TextStream(tokenizer, say)
     stopped = False
 
@@ -185,10 +210,10 @@ def generate_answer(
     start = time.monotonic()
     try:
         with torch.inference_mode():
-            model.generate(
+            writer(model).generate(
                 input_ids=ids,
                 attention_mask=torch.ones_like(ids),
-                generation_config=_generation_config(sampling, stop, tokenizer, min(room, sampling.max_new_tokens)),
+                generation_config=_generation_config(sampling, stop, tokenizer, most, first),
                 streamer=_Streamer(stream),
                 stopping_criteria=StoppingCriteriaList([asked]),
             )
@@ -199,8 +224,11 @@ def generate_answer(
     return Answer(stream.text, tuple(stream.token_ids), time.monotonic() - start, ended)
 
 
-def _generation_config(sampling: Sampling, stop: tuple[int, ...], tokenizer: Any, most: int) -> Any:
-    """Every knob stated, so that neither the model's generation_config nor the library's defaults fill one in."""
+def _generation_config(sampling: Sampling, stop: tuple[int, ...], tokenizer: Any, most: int, first: int | None) -> Any:
+    """Every knob stated, so that neither the model's generation_config nor the library's defaults fill one in.
+
+    `first` is the token that a decoder with a text of its own begins after.
+    """
     from transformers import GenerationConfig
 
     greedy = sampling.temperature < GREEDY_BELOW
@@ -214,6 +242,7 @@ def _generation_config(sampling: Sampling, stop: tuple[int, ...], tokenizer: Any
         eos_token_id=list(stop) or None,
         pad_token_id=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else (stop[0] if stop else 0),
         bos_token_id=tokenizer.bos_token_id,
+        decoder_start_token_id=first,
         num_beams=1,
         use_cache=True,
     )

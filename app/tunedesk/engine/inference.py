@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,15 +13,13 @@ from tunedesk.core.describe import ModelInfo
 from tunedesk.core.hardware import GIB, Device
 from tunedesk.core.problems import Problem, ProblemError
 from tunedesk.core.runs import RunFolder
+from tunedesk.engine.label_head import LabelHead
 from tunedesk.engine.model_folder import read_header
 
 if TYPE_CHECKING:
     import torch
 
 Format = Literal["stored", "bf16", "nf4"]
-
-LABELS_FILE = "labels.json"
-"""Beside a classifier's adapter: what its outputs are called."""
 
 _WORKSPACE = GIB // 4
 """Bytes that answering takes beside the weights: library workspaces and the cache of a few thousand tokens."""
@@ -58,17 +55,6 @@ def find_adapter(run: RunFolder) -> FoundAdapter:
             fix=f"`tunedesk resume {run.path}` trains it.",
         )
     )
-
-
-def read_labels(folder: Path) -> tuple[str, ...]:
-    """The labels of the classifier whose adapter is in `folder`, in the order of its outputs; of others none."""
-    try:
-        maps = json.loads((folder / LABELS_FILE).read_text(encoding="utf-8"))
-        return tuple(str(label) for label in maps["id2label"].values())
-    except FileNotFoundError:
-        return ()
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ProblemError(_not_loaded("The names of the labels cannot be read.", folder, error)) from error
 
 
 def is_adapter(folder: Path) -> bool:
@@ -122,16 +108,16 @@ def free_memory(device: torch.device) -> int:
     return int(psutil.virtual_memory().available)
 
 
-def load_base(info: ModelInfo, device: torch.device, storage: Format, labels: Sequence[str] = ()) -> Any:
+def load_base(info: ModelInfo, device: torch.device, storage: Format, head: LabelHead | None = None) -> Any:
     """The causal language model in the folder of `info`, in evaluation mode. Raises `ProblemError` as training does.
 
-    With ``stored`` this is what `AutoModelForCausalLM.from_pretrained` gives: the checkpoint's own dtype. With `labels`
-    it is a classifier, whose head only means something once an adapter has brought it.
+    With ``stored`` this is what `AutoModelForCausalLM.from_pretrained` gives: the checkpoint's own dtype. With `head`
+    it is a classifier, whose outputs only mean something once an adapter has brought their weights.
     """
     from tunedesk.engine import loading
 
     precision: Literal["stored", "bf16"] = "stored" if storage == "stored" else "bf16"
-    return loading.load_base(info, precision, device, quantised=storage == "nf4", for_training=False, labels=labels)
+    return loading.load_base(info, precision, device, quantised=storage == "nf4", for_training=False, head=head)
 
 
 def attach_adapter(model: Any, folder: Path) -> Any:

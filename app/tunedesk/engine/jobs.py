@@ -8,7 +8,17 @@ from typing import Literal
 
 import psutil
 
-from tunedesk.core.events import Chat, Export, InspectData, InspectModel, Job, MakePlan, Train
+from tunedesk.core.events import (
+    Chat,
+    CombineAdapters,
+    Export,
+    ImportAdapter,
+    InspectData,
+    InspectModel,
+    Job,
+    MakePlan,
+    Train,
+)
 from tunedesk.core.runs import open_run
 from tunedesk.engine.channel import Channel
 
@@ -51,6 +61,14 @@ def perform(job: Job, channel: Channel) -> Outcome:
             from tunedesk.engine.export import export
 
             return export(job, channel)
+        case ImportAdapter():
+            from tunedesk.engine.library import import_adapter
+
+            return import_adapter(job, channel)
+        case CombineAdapters():
+            from tunedesk.engine.combine import combine_adapters
+
+            return combine_adapters(job, channel)
 
 
 _LOOK, _FREE = 0.2, 0.5

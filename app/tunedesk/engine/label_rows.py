@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +18,26 @@ _BATCH = 256
 _TAUGHT = b"\x01"
 """A row teaches one thing, its label."""
 
+_SEAM = "\n"
+"""Between a text and its pair for models whose tokenizers set nothing between two texts."""
+
+NOTHING = "none"
+"""What is said of a text that has no label."""
+
 
 @dataclass(frozen=True, slots=True)
 class LabelRow(TokenRow):
     """A text in tokens and the number of its label. `types` are the token types (0 the text, 1 its pair).
 
-    The last `tail` tokens close the text ([SEP]); a cut keeps them.
+    The last `tail` tokens close the text ([SEP]); a cut keeps them. Where a text may have any number of labels, the
+    numbers of all of them are in `several`; where it has a measured number, that is `value`.
     """
 
     label: int = 0
     types: bytes = b""
     tail: int = 0
+    several: array[int] = field(default_factory=lambda: array("i"))
+    value: float = 0.0
 
     def cut(self, max_length: int) -> LabelRow:
         """The first tokens and the closing ones, `max_length` together."""
@@ -39,10 +48,17 @@ class LabelRow(TokenRow):
 
 
 class LabelRenderer:
-    """Turns classification rows into tokens for one tokenizer. `labels` are in the order of the model's outputs."""
+    """Turns classification rows into tokens for one tokenizer. `labels` are in the order of the model's outputs.
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, labels: Sequence[str], model_name: str) -> None:
+    With `one_text` a text and its pair are one text of two lines, as for models that write: their tokenizers know no
+    frame for two.
+    """
+
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, labels: Sequence[str], model_name: str, one_text: bool = False
+    ) -> None:
         self._tokenizer = tokenizer
+        self._one_text = one_text
         self._labels = {label: place for place, label in enumerate(labels)}
         check_offsets(tokenizer, model_name)
 
@@ -59,9 +75,10 @@ class LabelRenderer:
 
     def _tokenise(self, rows: Sequence[Row]) -> list[tuple[LabelRow, list[tuple[int, int]]]]:
         """Rows in tokens, with the characters that each token stands for; a pair's go on where the text ends."""
-        pairs = [row.pair for row in rows] if any(row.pair for row in rows) else None
+        pairs = [row.pair for row in rows] if any(row.pair for row in rows) and not self._one_text else None
+        texts = [self._text(row) for row in rows]
         out = self._tokenizer(
-            [row.text for row in rows],
+            texts,
             pairs,
             add_special_tokens=True,
             return_offsets_mapping=True,
@@ -72,21 +89,28 @@ class LabelRenderer:
         found = []
         for place, row in enumerate(rows):
             ids, special = out["input_ids"][place], out["special_tokens_mask"][place]
-            types = out["token_type_ids"][place] if "token_type_ids" in out else [0] * len(ids)
+            plain = self._one_text or "token_type_ids" not in out
+            types = [0] * len(ids) if plain else out["token_type_ids"][place]
             parts = out.sequence_ids(place)
             tail = next((count for count, mark in enumerate(reversed(special)) if not mark), 0)
-            shift = [len(row.text) if part == 1 else 0 for part in parts]
+            shift = [len(texts[place]) if part == 1 else 0 for part in parts]
             offsets = [(a + by, b + by) for (a, b), by in zip(out["offset_mapping"][place], shift, strict=True)]
-            label = self._labels.get(row.label, 0)
-            found.append(
-                (LabelRow(row.number, array("i", ids), _TAUGHT, label, bytes(types), tail), offsets),
+            said = array("i", (self._labels[label] for label in row.labels if label in self._labels))
+            tokens = LabelRow(
+                row.number, array("i", ids), _TAUGHT, said[0] if said else 0, bytes(types), tail, said, row.value or 0.0
             )
+            found.append((tokens, offsets))
         return found
+
+    def _text(self, row: Row) -> str:
+        """The first text that the tokenizer gets; with `one_text`, all that there is."""
+        return f"{row.text}{_SEAM}{row.pair}" if self._one_text and row.pair else row.text
 
     def show(self, row: Row, max_length: int) -> RenderedRow:
         """The row as spans of one token each, and its label, which is what is trained."""
         tokens, offsets = self._tokenise([row])[0]
-        text, names = row.text + row.pair, self._tokenizer.convert_ids_to_tokens(list(tokens.ids))
+        text = self._text(row) + ("" if self._one_text else row.pair)
+        names = self._tokenizer.convert_ids_to_tokens(list(tokens.ids))
         kept = max_length - tokens.tail if len(tokens.ids) > max_length else len(tokens.ids)
         spans: list[Span] = []
         done = 0
@@ -101,6 +125,16 @@ class LabelRenderer:
             done = end
         turns = (
             RenderedTurn(role="text", spans=tuple(spans)),
-            RenderedTurn(role="label", spans=(Span(text=row.label, kind="trained"),)),
+            RenderedTurn(role="label", spans=(Span(text=said_of(row), kind="trained"),)),
         )
         return RenderedRow(row=row.number, turns=turns, tokens=len(tokens.ids), trained_tokens=1)
+
+
+def said_of(row: Row) -> str:
+    """What a row teaches, in words: its label, its labels, or its number."""
+    return written(row.value) if row.value is not None else ", ".join(row.labels) or NOTHING
+
+
+def written(number: float) -> str:
+    """A number as people write it, to four digits or to the whole: ``4.5``, ``0.8333``, ``1234``."""
+    return f"{number:.0f}" if abs(number) >= 1000 else f"{number:.4g}"

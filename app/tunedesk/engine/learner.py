@@ -21,11 +21,13 @@ from tunedesk.engine.objectives import Measures, Objective
 class Learner:
     """The model with its adapter, what teaches it, and what updates it.
 
-    `base_parameters` and `base_bytes` are the weights of the base as it was loaded, and the bytes that hold them.
+    `reader` is how it reads plain text, None for a classifier, which predicts none. `base_parameters` and `base_bytes`
+    are the weights of the base as it was loaded, and the bytes that hold them.
     """
 
     tuned: Tuned
     objective: Objective
+    reader: Objective | None
     parameters: list[torch.nn.Parameter]
     optimiser: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
@@ -60,16 +62,19 @@ class Check:
 
 
 @torch.no_grad()
-def evaluate(learner: Learner, batches: Sequence[Any], channel: Channel | None = None) -> Check:
-    """Compute `batches` without learning from them. Raises `Stopped` between two."""
+def evaluate(
+    learner: Learner, batches: Sequence[Any], channel: Channel | None = None, objective: Objective | None = None
+) -> Check:
+    """Compute `batches` of `objective`, by default the learner's own, without learning. Raises `Stopped` between."""
+    objective = objective or learner.objective
     start = time.monotonic()
     learner.model.eval()
     total, count = 0.0, 0
-    tally = learner.objective.tally()
+    tally = objective.tally()
     for batch in batches:
         if channel is not None and channel.stop_asked:
             raise Stopped
-        total += learner.objective.loss(batch, tally).item()
+        total += objective.loss(batch, tally).item()
         count += batch.trained
     give_back()
     loss = total / count

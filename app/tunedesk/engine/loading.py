@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import platform
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,9 +13,12 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
+    PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -25,6 +29,8 @@ from tunedesk.core.hardware import Device, Hardware, choose_device, read_hardwar
 from tunedesk.core.matching import unfit, unfit_task
 from tunedesk.core.problems import Problem, ProblemError, raise_if_any
 from tunedesk.core.spec import MethodName
+from tunedesk.engine.label_head import LabelHead
+from tunedesk.engine.model_folder import read_header, weight_files
 
 Precision = Literal["bf16", "fp16", "fp32"]
 
@@ -62,12 +68,16 @@ def local_path(info: ModelInfo) -> str:
 
 
 _NEW = "_tunedesk_new_parts"
+_HEAD = "_tunedesk_head"
 
 _UNREADABLE = (
     OSError, ValueError, KeyError, TypeError, AttributeError, AssertionError, ImportError, SafetensorError,
     StrictDataclassError,
 )  # fmt: skip
 """What transformers raises for a folder whose files do not make sense."""
+
+_REPACKED = 32, 64
+"""Outputs and inputs of the blocks that bitsandbytes repacks for a CPU."""
 
 HEADS = ("classifier", "pre_classifier", "score", "lm_head")
 """Names of output layers in transformers. They are small, and a classifier's are trained: never packed."""
@@ -128,26 +138,22 @@ def load_base(
     device: torch.device,
     quantised: bool = False,
     for_training: bool = True,
-    labels: Sequence[str] = (),
+    head: LabelHead | None = None,
 ) -> PreTrainedModel:
     """The base model on `device`, its weights in `precision` or, quantised, its linear layers in packed NF4.
 
-    With `labels` it is a classifier that gives these, its head new unless the files hold one of that size.
+    With `head` it is a classifier that gives this, its head new unless the files hold one of that size.
     ``stored`` is the checkpoint's own dtype. Raises `ProblemError` when the folder holds no safetensors of that model.
     """
     transformers_logging.disable_progress_bar()
     dtype = "auto" if precision == "stored" else DTYPES[precision]
     options: dict[str, Any] = {"dtype": dtype, "use_safetensors": True, "trust_remote_code": False}
     if quantised:
-        options |= {"quantization_config": nf4(DTYPES[precision], HEADS if labels else ()), "device_map": {"": device}}
-    if labels:
-        options |= {
-            "num_labels": len(labels),
-            "id2label": dict(enumerate(labels)),
-            "label2id": {label: place for place, label in enumerate(labels)},
-            "problem_type": "single_label_classification",
-        }
-    kind = AutoModelForSequenceClassification if labels else AutoModelForCausalLM
+        options |= {"quantization_config": nf4(DTYPES[precision], HEADS if head else ()), "device_map": {"": device}}
+    if head:
+        options |= head.options()
+    writes = AutoModelForSeq2SeqLM if info.kind == "seq2seq" else AutoModelForCausalLM
+    kind = AutoModelForSequenceClassification if head else writes
     if _soft_caps(local_path(info)):
         options["attn_implementation"] = "eager"  # the fused kernels leave out the cap on attention scores
     options["ignore_mismatched_sizes"] = True  # told below, in words
@@ -165,13 +171,18 @@ def load_base(
             )
         ) from error
     found["mismatched_keys"] = [*found["mismatched_keys"], *_misshapen(model)]  # transformers passes over packed ones
-    new = _new_parts(model, found["missing_keys"]) if labels else []
+    new = _new_parts(model, found["missing_keys"]) if head else []
     raise_if_any(_gaps(info, found, new))
     setattr(model, _NEW, new)
+    setattr(model, _HEAD, head)
+    if head and model.config.get_text_config().pad_token_id is None:
+        model.config.get_text_config().pad_token_id = 0  # batches are refused without; which token pads is in the mask
+    if info.kind == "seq2seq" and model.config.decoder_start_token_id is None:
+        model.config.decoder_start_token_id = model.config.pad_token_id  # as in all T5 models
     if not quantised:
         model.to(device)
-    elif for_training:
-        _keep_packed(model)
+    else:
+        _keep_packed(model, for_training)
     model.config.use_cache = not for_training
     if for_training:  # to a prompt's last token alone, torch would apply frozen output weights by way of a copy of them
         model.requires_grad_(False)
@@ -181,6 +192,61 @@ def load_base(
 def new_parts(model: PreTrainedModel) -> list[str]:
     """What of a classifier from `load_base` is trained from scratch: its head, and a pooler that the files lack."""
     return list(getattr(model, _NEW, ()))
+
+
+def head_of(model: PreTrainedModel) -> LabelHead | None:
+    """What the outputs of a classifier from `load_base` mean; None of other models."""
+    found: LabelHead | None = getattr(model, _HEAD, None)
+    return found
+
+
+def classifier_on(model: PreTrainedModel, head: LabelHead) -> PreTrainedModel:
+    """The classifier of `model`'s family on the body of `model`, which both have in common from then on.
+
+    Its outputs mean nothing before an adapter brings their weights, which are zero.
+    """
+    shell = _shell(model.config, head)
+    setattr(shell, shell.base_model_prefix, model.base_model)
+    new = _new_parts(shell, [])
+    pooler = f"{shell.base_model_prefix}.pooler"
+    for part in (shell.get_submodule(name) for name in new):
+        part.to_empty(device=model.device).to(model.dtype)
+        for parameter in part.parameters():
+            torch.nn.init.zeros_(parameter)
+    for name in ("is_loaded_in_4bit", "is_quantized", "quantization_method", "hf_quantizer"):
+        if hasattr(model, name):
+            setattr(shell, name, getattr(model, name))
+    setattr(shell, _NEW, [*new, pooler] if pooler in new_parts(model) else new)
+    setattr(shell, _HEAD, head)
+    return shell.eval()
+
+
+def skeleton(info: ModelInfo, head: LabelHead | None = None) -> PreTrainedModel:
+    """What `load_base` gives, without weights: on torch's meta device, in no memory."""
+    config = AutoConfig.from_pretrained(local_path(info), trust_remote_code=False)
+    if head:
+        model = _shell(config, head)
+        names = [item.name for path in weight_files(Path(local_path(info))) for item in read_header(path)]
+        pooled = any("pooler." in name for name in names) or getattr(model.base_model, "pooler", None) is None
+        setattr(model, _NEW, _new_parts(model, [] if pooled else [f"{model.base_model_prefix}.pooler.dense.weight"]))
+        setattr(model, _HEAD, head)
+        return model
+    kind = AutoModelForSeq2SeqLM if info.kind == "seq2seq" else AutoModelForCausalLM
+    with torch.device("meta"):
+        written: PreTrainedModel = kind.from_config(config)
+    return written
+
+
+def _shell(config: PretrainedConfig, head: LabelHead) -> PreTrainedModel:
+    """The classifier that `config` and `head` describe, on the meta device."""
+    own = copy.deepcopy(config)
+    for name, value in head.options().items():
+        setattr(own, name, value)
+    if own.get_text_config().pad_token_id is None:
+        own.get_text_config().pad_token_id = 0  # as `load_base`
+    with torch.device("meta"):
+        shell: PreTrainedModel = AutoModelForSequenceClassification.from_config(own)
+    return shell
 
 
 def _new_parts(model: PreTrainedModel, missing: Iterable[str]) -> list[str]:
@@ -261,13 +327,19 @@ def nf4(dtype: torch.dtype, whole: Sequence[str] = ()) -> Any:
     )
 
 
-def _keep_packed(model: PreTrainedModel) -> None:
-    """Keep bitsandbytes from repacking weights in place for CPU inference: it undoes the double quantisation."""
+def _keep_packed(model: PreTrainedModel, for_training: bool) -> None:
+    """Keep bitsandbytes from repacking weights in place for answering on a CPU.
+
+    While training it would undo the double quantisation; and it fails on layers that are no whole number of its blocks
+    (`bitsandbytes.functional._convert_weight_packed_for_cpu`, 0.50).
+    """
     import bitsandbytes as bnb
 
     for module in model.modules():
         if isinstance(module, bnb.nn.Linear4bit):
-            module.support_avx512bf16_for_cpu = False
+            whole = module.out_features % _REPACKED[0] == 0 and module.in_features % _REPACKED[1] == 0
+            if for_training or not whole:
+                module.support_avx512bf16_for_cpu = False
 
 
 def _soft_caps(path: str) -> bool:

@@ -11,20 +11,29 @@ from typing import Literal
 
 from transformers import PreTrainedTokenizerBase
 
-from tunedesk.core.describe import DataInfo, Finding, LabelCount, ModelInfo, TaskKind, TokenStats
+from tunedesk.core.describe import DataInfo, Finding, LabelCount, ModelInfo, ProblemType, TaskKind, TokenStats
 from tunedesk.core.plan import DEFAULT_LENGTH, EFFECTIVE_BATCH
 from tunedesk.core.problems import Problem, ProblemError, raise_if_any
 from tunedesk.core.spec import DataSection
-from tunedesk.engine.label_rows import LabelRenderer
+from tunedesk.engine.label_head import LabelHead, number_head
+from tunedesk.engine.label_rows import LabelRenderer, written
+from tunedesk.engine.preference_rows import PreferenceRenderer
 from tunedesk.engine.render import Renderer, TokenRow, all_cut, cut_rows, token_stats
 from tunedesk.engine.rows import Dataset, Row, Tick, name_rows, read_dataset, split_rows
+from tunedesk.engine.seq2seq_rows import Seq2SeqRenderer
 from tunedesk.engine.token_cache import cached, key_of
 
-Rendering = Renderer | LabelRenderer
+Rendering = Renderer | LabelRenderer | PreferenceRenderer | Seq2SeqRenderer
 
 _SHORT_ANSWER = 4
 _FEW_OF_A_LABEL = 8
 _SHOWN = 5
+_LONGER = 1.5
+"""How many times as long better answers are as worse ones where length may be learned for worth: DPO is known to write
+ever longer (Park et al. 2024, Disentangling Length from Quality)."""
+
+_FAR = 5
+"""Standard deviations from the mean beyond which a number is far from the others."""
 
 
 @dataclass(frozen=True)
@@ -49,15 +58,27 @@ class Tokens:
     held: list[TokenRow]
 
 
-def gather(data: DataSection, task: Literal["auto"] | TaskKind, seed: int, tick: Tick | None = None) -> Material:
-    """Read and check the file or files of `data`. Raises `ProblemError` with the faults of both."""
+def gather(
+    data: DataSection,
+    task: Literal["auto"] | TaskKind,
+    seed: int,
+    tick: Tick | None = None,
+    problem_type: Literal["auto"] | ProblemType = "auto",
+    preference_loss: str = "dpo",
+) -> Material:
+    """Read and check the file or files of `data`. Raises `ProblemError` with the faults of both.
+
+    `problem_type` is what the labels of classification rows say; ``auto`` looks at those of the training file. What
+    rows of preferences may be says `preference_loss`.
+    """
     problems: list[ProblemError] = []
     read: list[Dataset] = []
     for source in (data.train, data.validation):
         if source is None:
             continue
         try:
-            read.append(read_dataset(source, data.columns, task, tick))
+            as_found = read[0].problem_type if read else None
+            read.append(read_dataset(source, data.columns, task, tick, as_found or problem_type, preference_loss))
         except ProblemError as error:
             problems.append(error)
     if problems:
@@ -74,7 +95,7 @@ def _strange_labels(data: Dataset, validation: Dataset) -> list[Problem]:
     strange = [label for label in validation.labels if label not in data.labels]
     if not strange:
         return []
-    rows = [row.number for row in validation.rows if row.label in strange]
+    rows = [row.number for row in validation.rows if not set(strange).isdisjoint(row.labels)]
     return [
         Problem(
             code="data.strange_label",
@@ -87,10 +108,25 @@ def _strange_labels(data: Dataset, validation: Dataset) -> list[Problem]:
     ]
 
 
+def head_for(material: Material) -> LabelHead | None:
+    """The head of a classifier that learns the training rows; None where the task is another."""
+    if material.task != "classification":
+        return None
+    pair = any(row.pair for row in material.data.rows)
+    kind = material.data.problem_type or "single_label"
+    if kind == "regression":
+        return number_head([row.value for row in material.train if row.value is not None], pair)
+    return LabelHead(kind, material.data.labels, pair=pair)
+
+
 def renderer_of(material: Material, tokenizer: PreTrainedTokenizerBase, model: ModelInfo) -> Rendering:
     """What shows the rows to `model`. Raises `ProblemError` when its tokenizer cannot do the task."""
     if material.task == "classification":
-        return LabelRenderer(tokenizer, material.data.labels, model.name)
+        return LabelRenderer(tokenizer, material.data.labels, model.name, one_text=model.kind == "decoder")
+    if material.task == "seq2seq":
+        return Seq2SeqRenderer(tokenizer, model.name)
+    if material.task == "preference":
+        return PreferenceRenderer(tokenizer, model.name)
     return Renderer(tokenizer, material.task, model.name)
 
 
@@ -159,18 +195,28 @@ def describe(material: Material, tokens: Tokens | None, max_length: int) -> Data
         findings=tuple(findings(material, tokens, max_length)),
         sha256=data.sha256,
         labels=_label_counts(data),
+        problem_type=data.problem_type,
+        span=data.span,
     )
 
 
 def _label_counts(data: Dataset) -> tuple[LabelCount, ...]:
-    rows = Counter(row.label for row in data.rows)
+    rows = Counter(label for row in data.rows for label in row.labels)
     return tuple(LabelCount(name=name, rows=rows[name]) for name in data.labels)
 
 
 def findings(material: Material, tokens: Tokens | None, max_length: int) -> list[Finding]:
     """What is odd about the data and yet no reason to stop."""
     found = [_encoding(material.data), _few(material), *_twice(material)]
-    found += _about_labels(material) if material.data.labels else [_short(material.data.rows)]
+    if material.task == "preference":
+        found += [_disagreement(material.data), _longer(material.data.rows), _uneven(material.data)]
+    match material.data.problem_type:
+        case None:
+            found.append(_short(material.data.rows))
+        case "regression":
+            found += [_far_off(material), _contradiction(material.data)]
+        case _:
+            found += [*_about_labels(material), _contradiction(material.data)]
     if tokens is not None:
         found += _cut(tokens, max_length)
     return [item for item in found if item is not None]
@@ -241,9 +287,9 @@ def _twice(material: Material) -> list[Finding | None]:
 
 
 def _about_labels(material: Material) -> list[Finding | None]:
-    """Labels that are rare, and texts with two different ones."""
-    rows = material.data.rows
-    trained, counts = Counter(row.label for row in material.train), Counter(row.label for row in rows)
+    """Labels that are rare or nearly everywhere, and rows without any."""
+    rows, several = material.data.rows, material.data.problem_type == "multi_label"
+    trained, counts = (Counter(label for row in part for label in row.labels) for part in (material.train, rows))
     rare = [label for label in material.data.labels if trained[label] < _FEW_OF_A_LABEL]
     result: list[Finding | None] = []
     if rare:
@@ -259,30 +305,119 @@ def _about_labels(material: Material) -> list[Finding | None]:
             )
         )
     label, most = counts.most_common(1)[0]
-    if most * len(counts) > 3 * len(rows) or most * 10 > 9 * len(rows):
+    if most * 10 > 9 * len(rows) or (not several and most * len(counts) > 3 * len(rows)):
         result.append(
             Finding(
                 code="data.imbalance",
                 level="info",
-                text=f"{most / len(rows):.0%} of the rows are '{label}'.",
+                text=f"{most / len(rows):.0%} of the rows {'have' if several else 'are'} '{label}'.",
                 detail="Always giving this label is right as often: compare accuracy with that, or read macro-F1.",
                 count=most,
             )
         )
-    first: dict[str, str] = {}
-    apart = [row.number for row in rows if first.setdefault(row.key(), row.label) != row.label]
-    if apart:
+    without = [row.number for row in rows if not row.labels]
+    if without:
         result.append(
             Finding(
-                code="data.contradiction",
-                level="warn",
-                text=f"{_rows(len(apart))} {_are(len(apart), 'has', 'have', '')} another row's text and another label.",
-                detail="They teach against each other. Decide for one label.",
-                count=len(apart),
-                rows=tuple(apart[:_SHOWN]),
+                code="data.unlabelled",
+                level="info",
+                text=f"{_rows(len(without))} {_are(len(without), 'has', 'have', '')} no label, on purpose: an empty "
+                "list.",
+                detail="They teach that no label applies.",
+                count=len(without),
+                rows=tuple(without[:_SHOWN]),
             )
         )
     return result
+
+
+def _contradiction(data: Dataset) -> Finding | None:
+    """Texts that are there twice, with another label or number."""
+    first: dict[str, object] = {}
+    apart = [
+        row.number
+        for row in data.rows
+        if first.setdefault(row.key(), (row.labels, row.value)) != (row.labels, row.value)
+    ]
+    if not apart:
+        return None
+    thing = "number" if data.problem_type == "regression" else "label"
+    return Finding(
+        code="data.contradiction",
+        level="warn",
+        text=f"{_rows(len(apart))} {_are(len(apart), 'has', 'have', '')} another row's text and another {thing}.",
+        detail=f"They teach against each other. Decide for one {thing}.",
+        count=len(apart),
+        rows=tuple(apart[:_SHOWN]),
+    )
+
+
+def _far_off(material: Material) -> Finding | None:
+    """Numbers that lie so far from the others that their squared errors drown the rest."""
+    rows = [(row.number, row.value) for row in material.data.rows if row.value is not None]
+    scale = number_head([value for _, value in rows])
+    far = [(number, value) for number, value in rows if abs(value - scale.mean) > _FAR * scale.std]
+    if not far:
+        return None
+    return Finding(
+        code="data.far_numbers",
+        level="warn",
+        text=f"{_rows(len(far))} {_are(len(far), 'has a number', 'have numbers', '')} far from all others: "
+        f"{', '.join(written(value) for _, value in far[:_SHOWN])}.",
+        detail=f"The mean is {written(scale.mean)}. Large errors weigh by their square: check these rows.",
+        count=len(far),
+        rows=tuple(number for number, _ in far[:_SHOWN]),
+    )
+
+
+def _disagreement(data: Dataset) -> Finding | None:
+    """Answers that are better in one row and worse in another, to the same."""
+    better = {(row.turns, row.chosen) for row in data.rows if row.chosen}
+    worse = {(row.turns, row.rejected) for row in data.rows if row.rejected}
+    both = better & worse
+    apart = [row.number for row in data.rows if {(row.turns, row.chosen), (row.turns, row.rejected)} & both]
+    if not apart:
+        return None
+    return Finding(
+        code="data.contradiction",
+        level="warn",
+        text=f"{_rows(len(apart))} {_are(len(apart), 'has', 'have', '')} an answer that is good in one row and bad in "
+        "another.",
+        detail="They teach against each other. Decide for one of them.",
+        count=len(apart),
+        rows=tuple(apart[:_SHOWN]),
+    )
+
+
+def _longer(rows: Sequence[Row]) -> Finding | None:
+    """Better answers that are much longer."""
+    better = [len(row.chosen[-1].content) for row in rows if row.chosen]
+    worse = [len(row.rejected[-1].content) for row in rows if row.rejected]
+    times = (sum(better) / len(better)) / (sum(worse) / len(worse)) if better and worse else 1.0
+    if times < _LONGER:
+        return None
+    return Finding(
+        code="data.length",
+        level="info",
+        text=f"Better answers are {times:.1f} times as long as worse ones.",
+        detail="The model may learn that long is good. Pairs of like length say more.",
+        count=len(rows),
+    )
+
+
+def _uneven(data: Dataset) -> Finding | None:
+    """Many more of one rating than of the other."""
+    good = sum(bool(row.chosen) for row in data.rows)
+    if data.layout != "rated" or 0.2 <= good / len(data.rows) <= 0.8:
+        return None
+    share = good / len(data.rows)
+    return Finding(
+        code="data.imbalance",
+        level="info",
+        text=f"{max(share, 1 - share):.0%} of the answers are {'good' if share > 0.5 else 'bad'}.",
+        detail="Both sides are made to weigh the same; of the rarer one there is little to learn from.",
+        count=max(good, len(data.rows) - good),
+    )
 
 
 def _short(rows: Sequence[Row]) -> Finding | None:
@@ -300,6 +435,8 @@ def _short(rows: Sequence[Row]) -> Finding | None:
 
 
 def _answer(row: Row) -> str:
+    if row.chosen or row.rejected:
+        return min((side[-1].content for side in (row.chosen, row.rejected) if side), key=len)
     if not row.turns:
         return row.text
     return max((turn.content for turn in row.turns if turn.role == "assistant"), key=len)
@@ -307,7 +444,7 @@ def _answer(row: Row) -> str:
 
 def _cut(tokens: Tokens, max_length: int) -> list[Finding | None]:
     rows = [*tokens.train, *tokens.held]
-    cut = [row.number for row in rows if len(row.ids) > max_length]
+    cut = [row.number for row in rows if len(row.cut(max_length).ids) < len(row.ids)]
     empty = cut_rows(rows, max_length)[1]
     result: list[Finding | None] = []
     if cut:
@@ -317,7 +454,7 @@ def _cut(tokens: Tokens, max_length: int) -> list[Finding | None]:
                 level="warn" if len(cut) * 100 > len(rows) else "info",
                 text=f"{_rows(len(cut))} {_are(len(cut), 'is', 'are', '')} longer than {max_length:,} tokens "
                 f"and {_are(len(cut), 'loses its end', 'lose their end', '')}.",
-                detail=f"The longest has {max(len(row.ids) for row in rows):,} tokens.",
+                detail=f"The longest has {max(row.length for row in rows):,} tokens.",
                 count=len(cut),
                 rows=tuple(sorted(cut)[:_SHOWN]),
             )

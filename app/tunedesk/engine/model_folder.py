@@ -71,6 +71,7 @@ _FAMILIES = {
     "mpnet": "MPNet",
     "t5": "T5",
     "mt5": "mT5",
+    "umt5": "UMT5",
     "bart": "BART",
     "olmo2": "OLMo 2",
     "stablelm": "StableLM",
@@ -100,6 +101,7 @@ _TAKES_PAST = (
     "xmod",
     "t5",
     "mt5",
+    "umt5",
     "bart",
 )
 """Encoders and seq2seq models whose attention takes keys and values from before, tried with transformers 5.23.
@@ -130,7 +132,11 @@ _PARTLY_SLIDING = ("cohere2", "gemma2", "gemma3_text", "gpt_oss")
 
 _ATTENTION = {"attention", "full_attention", "sliding_attention", "chunked_attention"}
 
-_BUFFERS = re.compile(r"(\.attn\.(bias|masked_bias)|rotary_emb\.inv_freq|position_ids)$")
+_BUFFERS = re.compile(
+    r"(\.attn\.(bias|masked_bias)|rotary_emb\.inv_freq|position_ids|final_logits_bias"
+    r"|decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight)$"
+)
+"""What files hold beside weights; the last is in old T5 files, and transformers passes over it."""
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _TOKENIZERS = (
     ("tokenizer.json",),
@@ -607,9 +613,13 @@ def _kind(config: dict[str, Any]) -> Kind:
 def _real_parameters(tensors: list[Tensor], config: dict[str, Any]) -> tuple[list[Tensor], bool]:
     """The tensors that are weights, each once, and whether input and output embeddings are one matrix."""
     weights = [item for item in tensors if item.dtype in _DTYPES and not _BUFFERS.search(item.name)]
+    if any(item.name.endswith("shared.weight") for item in weights):  # the embeddings of both stacks of a T5 or BART
+        weights = [item for item in weights if not item.name.endswith("coder.embed_tokens.weight")]
     heads = [item for item in weights if item.name.rsplit(".", 2)[-2:-1] in (["lm_head"], ["embed_out"])]
     stated = config.get("tie_word_embeddings")
     tied = stated if isinstance(stated, bool) else not heads
+    if config.get("model_type") in ("t5", "mt5", "umt5"):  # transformers 5 writes that they are tied when they are not
+        tied = not heads
     if tied:
         weights = [item for item in weights if item not in heads or not item.name.endswith("weight")]
     return weights, tied

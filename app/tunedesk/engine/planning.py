@@ -29,7 +29,10 @@ def make_plan_job(job: MakePlan, channel: Channel) -> Literal["completed", "stop
     check_task(info, spec.task.kind, spec.method.name)
     channel.emit(ModelDescribed(info=info))
     channel.emit(Stage(text="Reading the rows"))
-    material = gather(spec.data, spec.task.kind, spec.training.seed, ticker(channel))
+    task = spec.task
+    material = gather(
+        spec.data, task.kind, spec.training.seed, ticker(channel), task.problem_type, task.preference_loss
+    )
     tokens = tokenise(material, renderer_of(material, load_tokenizer(info), info), ticker(channel), info)
     data = describe(material, tokens, length_limit(spec.training.max_length, info))
     channel.emit(DataDescribed(info=data))

@@ -80,6 +80,8 @@ class Remarks:
             text = f"Held-out loss is {now.best_loss:.3f}; the untouched model has {now.base_loss:.3f}."
         else:
             text = f"First check: held-out loss is {now.best_loss:.3f}."
+        if (margin := now.metrics.get("reward_margin")) is not None:
+            text += f" Better answers are {'ahead' if margin >= 0 else 'behind'} by {abs(margin):.3f} nats."
         self.good(f"{text} Kept as the best checkpoint.", now.step)
         self._last_routine = time.monotonic()
 

@@ -39,6 +39,11 @@ class TokenRow:
     def trained_count(self) -> int:
         return sum(self.trained)
 
+    @property
+    def length(self) -> int:
+        """What `max_length` is compared with, in tokens."""
+        return len(self.ids)
+
     def cut(self, max_length: int) -> TokenRow:
         """The first `max_length` tokens."""
         return (
@@ -365,21 +370,21 @@ def cut_rows(rows: Sequence[TokenRow], max_length: int) -> tuple[list[TokenRow],
 def all_cut(rows: Sequence[TokenRow], max_length: int, unit: Any) -> Problem:
     """The problem of `max_length` leaving no row a token to learn."""
     needed = min((row.needed for row in rows if row.needed), default=0)
-    median = sorted(len(row.ids) for row in rows)[len(rows) // 2]
+    median = sorted(row.length for row in rows)[len(rows) // 2]
     return Problem(
         code="data.all_cut",
         what=f"Every row is longer than max_length ({max_length:,}): nothing to learn is left of any.",
         where=f"All {len(rows):,} rows, {name_rows([row.number for row in rows], unit)}.",
         found=f"The first trained token comes at {needed:,} tokens at the earliest; half the rows are longer than "
         f"{median:,}.",
-        fix=f"Set training.max_length to at least {needed:,}, better {max(len(row.ids) for row in rows):,} "
+        fix=f"Set training.max_length to at least {needed:,}, better {max(row.length for row in rows):,} "
         "(the longest row).",
     )
 
 
 def token_stats(rows: Sequence[TokenRow], max_length: int) -> TokenStats:
     """Lengths of `rows` (not cut), and what `max_length` cuts of them. `rows` must not be empty."""
-    lengths = sorted(len(row.ids) for row in rows)
+    lengths = sorted(row.length for row in rows)
     longest = lengths[-1]
     width = next(size for size in (8, 16, 32, 64, 128, 256, 512, 1024, 4096, 65536, 2**31) if longest / size <= 40)
     histogram = [0] * (longest // width + 1)
@@ -396,7 +401,7 @@ def token_stats(rows: Sequence[TokenRow], max_length: int) -> TokenStats:
         bin_width=width,
         histogram=tuple(histogram),
         max_length=max_length,
-        cut_rows=sum(length > max_length for length in lengths),
+        cut_rows=sum(len(part.ids) < len(row.ids) for part, row in zip(cut, rows, strict=True)),
         mean_trained=trained / len(rows),
     )
 

@@ -12,16 +12,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from tunedesk.core.describe import TaskKind
+from tunedesk.core.describe import ProblemType, TaskKind
 from tunedesk.core.paths import starter_data
 from tunedesk.core.problems import Problem, ProblemError, did_you_mean, raise_if_any
+from tunedesk.engine.label_cells import BadCellError, check_labels, check_numbers, problem_type_of, read_cell
+from tunedesk.engine.preference_cells import (
+    dialogue_in,
+    find_columns,
+    messages_in,
+    rating_of,
+    shared,
+    unfit_columns,
+)
 from tunedesk.engine.tables import Table, read_table
 
-Layout = Literal["messages", "sharegpt", "alpaca", "prompt_completion", "text", "labelled"]
+Layout = Literal["messages", "sharegpt", "alpaca", "prompt_completion", "text", "labelled", "preference", "rated"]
 Tick = Callable[[int, int | None], None]
 """Told (rows done, rows in all or None); may raise to break off."""
 
-STARTER_SETS = ("support", "finance")
+STARTER_SETS = ("support", "finance", "preferences")
 
 ROLES = {
     "system": "system",
@@ -58,6 +67,17 @@ _PAIRS = (
     ("user", "assistant"),
     ("source", "target"),
 )
+_TEXTS_IN_AND_OUT = (
+    ("document", "summary"),
+    ("article", "highlights"),
+    ("article", "summary"),
+    ("dialogue", "summary"),
+    ("text", "summary"),
+    ("input", "target"),
+    ("text", "target"),
+)
+"""Pairs of columns as sets of two texts call them, which conversations do not."""
+
 _LABELLED_TEXTS = (
     "text", "content", "sentence", "sentence1", "premise", "review", "comment", "tweet", "title", "headline",
     "utterance", "description", "document", "body", "question", "query", "message",
@@ -78,15 +98,14 @@ _LABELS = (
 )
 _STATED_ROLES = (
     "messages", "prompt", "completion", "system", "text", "text_pair", "label", "instruction", "input", "output",
+    "chosen", "rejected",
 )  # fmt: skip
-
-MOST_LABELS = 1000
-"""More labels than this are no choice among a few."""
 
 _NEEDED = {
     "chat": "Needed for conversations: 'messages', or two columns such as 'prompt' and 'completion'.",
     "completion": "Needed for completion: 'text', or 'prompt' and 'completion'.",
     "classification": "Needed for classification: a 'text' column and a 'label' column.",
+    "seq2seq": "Needed to turn one text into another: two columns such as 'prompt' and 'completion'.",
     "auto": "Needed: 'messages', or 'prompt' and 'completion', or 'text', or 'text' and 'label'.",
 }
 
@@ -101,9 +120,12 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row of data: a conversation in `turns`, `text` to go on with after `prompt`, or `text` that has a `label`.
+    """One row of data: a conversation in `turns`, `text` to go on with after `prompt`, or `text` that has `labels`.
 
-    A second text that belongs to a labelled one (a hypothesis, say) is `pair`.
+    Of labels there is one, or with several allowed any number, by name; where texts have a measured number, that is
+    `value`. A second text that belongs to a labelled one (a hypothesis, say) is `pair`. Of preferences `turns` are what
+    both answers follow, `chosen` and `rejected` what comes then, at last the answer; one that is rated alone is
+    `chosen` when it is good, and the other is empty.
     `number` is its 1-based line in the file, or its row where lines mean nothing (tables; the header is not counted).
     """
 
@@ -112,13 +134,26 @@ class Row:
     prompt: str = ""
     text: str = ""
     pair: str = ""
-    label: str = ""
+    labels: tuple[str, ...] = ()
+    value: float | None = None
+    chosen: tuple[Turn, ...] = ()
+    rejected: tuple[Turn, ...] = ()
 
     def key(self) -> str:
         """All of its text, the same for rows that say the same, whatever their labels."""
+        if self.chosen or self.rejected:
+            return "\0\0".join(_joined(part) for part in (self.turns, self.chosen, self.rejected))
         if self.turns:
-            return "\0".join(f"{turn.role}\0{turn.content}" for turn in self.turns)
+            return _joined(self.turns)
         return f"{self.prompt}\0{self.text}" + (f"\0{self.pair}" if self.pair else "")
+
+    def kin(self) -> str:
+        """What rows share that belong on one side of a split: their text; of preferences what both answers follow."""
+        return _joined(self.turns) if self.turns and (self.chosen or self.rejected) else self.key()
+
+
+def _joined(turns: Sequence[Turn]) -> str:
+    return "\0".join(f"{turn.role}\0{turn.content}" for turn in turns)
 
 
 @dataclass(frozen=True)
@@ -126,6 +161,7 @@ class Dataset:
     """Every row of one file, checked. `columns` maps roles to the columns that were used.
 
     `labels` are those of classification rows, in the order of their names, or of their numbers if all are numbers.
+    Their `problem_type` is as stated or as found, and `span` holds the smallest and the largest number of a regression.
     """
 
     source: str
@@ -141,6 +177,8 @@ class Dataset:
     all_columns: tuple[str, ...]
     rows: list[Row]
     labels: tuple[str, ...] = ()
+    problem_type: ProblemType | None = None
+    span: tuple[float, float] | None = None
 
 
 def data_path(source: str) -> Path:
@@ -164,17 +202,23 @@ def read_dataset(
     columns: dict[str, str] | None = None,
     task: Literal["auto"] | TaskKind = "auto",
     tick: Tick | None = None,
+    problem_type: Literal["auto"] | ProblemType = "auto",
+    preference_loss: str = "dpo",
 ) -> Dataset:
     """Read and check every row of `source`. `columns` states which column is what, role to name.
+
+    `problem_type` states what the label column says; ``auto`` looks at it. What preferences may be, pairs or ratings,
+    says `preference_loss`.
 
     Raises `ProblemError` with one problem for each kind of fault, each naming the first lines and how many there are.
     """
     path = data_path(source)
     table = read_table(path)
-    layout, chosen = _recognise(table, dict(columns or {}), task, path)
+    layout, chosen = _recognise(table, dict(columns or {}), task, path, preference_loss)
     kind = _task_of(layout) if task == "auto" else task
     faults = Faults(table.unit, path)
-    builder = _Builder(layout, kind, chosen, faults)
+    says = _says(table, layout, chosen, problem_type)
+    builder = _Builder(layout, kind, chosen, faults, says, split=problem_type == "multi_label")
     rows: list[Row] = []
     for done, (number, record) in enumerate(zip(table.numbers, table.records, strict=True), start=1):
         row = builder.build(number, record)
@@ -184,7 +228,9 @@ def read_dataset(
             tick(done, len(table.records))
     raise_if_any(faults.problems())
     labels = label_names(rows)
-    raise_if_any(_check_labels(labels, rows, chosen, path) if layout == "labelled" else [])
+    raise_if_any(_check_labels(labels, rows, says, f"{path.name}, column '{chosen['label']}'.", table) if says else [])
+    raise_if_any(_check_ratings(rows, f"{path.name}, column '{chosen['label']}'.") if layout == "rated" else [])
+    values = [row.value for row in rows if row.value is not None]
     return Dataset(
         source=source,
         path=path,
@@ -199,52 +245,65 @@ def read_dataset(
         all_columns=table.columns,
         rows=rows,
         labels=labels,
+        problem_type=says,
+        span=(min(values), max(values)) if values else None,
     )
 
 
 def _task_of(layout: Layout) -> TaskKind:
-    return {"text": "completion", "labelled": "classification"}.get(layout, "chat")  # type: ignore[return-value]
+    kinds = {"text": "completion", "labelled": "classification", "preference": "preference"}
+    return kinds.get(layout, "chat")  # type: ignore[return-value]
 
 
 def label_names(rows: Sequence[Row]) -> tuple[str, ...]:
     """Every label of `rows`, once, sorted by name, or by value if all are whole numbers."""
-    names = {row.label for row in rows if row.label}
+    names = {label for row in rows for label in row.labels}
     numbers = all(name.lstrip("-").isdecimal() for name in names)
     return tuple(sorted(names, key=lambda name: (int(name) if numbers else 0, name)))
 
 
-def _check_labels(labels: Sequence[str], rows: Sequence[Row], columns: dict[str, str], path: Path) -> list[Problem]:
-    where = f"{path.name}, column '{columns['label']}'."
-    if rows and len(labels) < 2:
-        return [
-            Problem(
-                code="data.one_label",
-                what="All rows have the same label, so there is nothing to tell apart.",
-                where=where,
-                found=f"Every row says {labels[0]!r}." if labels else "",
-                fix='Add rows of the other labels, or state another column: [data] columns = { label = "..." }.',
-            )
-        ]
-    if len(labels) > MOST_LABELS or (len(labels) > 20 and 2 * len(labels) > len(rows)):
-        some = ", ".join(repr(_shorten(name).strip('"')) for name in labels[:3])
-        return [
-            Problem(
-                code="data.many_labels",
-                what=f"There are {len(labels):,} different labels in {len(rows):,} rows: this column is no choice "
-                "among a few.",
-                where=where,
-                found=f"For example {some}.",
-                fix='State the column with the label: [data] columns = { label = "..." }.',
-            )
-        ]
-    return []
+def _says(
+    table: Table, layout: Layout, columns: dict[str, str], stated: Literal["auto"] | ProblemType
+) -> ProblemType | None:
+    """What the label column says, as stated or as it looks; None where there is none."""
+    if layout != "labelled":
+        return None
+    if stated != "auto":
+        return stated
+    column = columns["label"]
+    return problem_type_of((record.get(column) for record in table.records), table.file_format in ("csv", "tsv"))
+
+
+def _check_labels(
+    labels: Sequence[str], rows: Sequence[Row], says: ProblemType, where: str, table: Table
+) -> list[Problem]:
+    there = _columns_there(table)
+    if says == "regression":
+        return check_numbers([row.value for row in rows if row.value is not None], where, there)
+    return check_labels([row.labels for row in rows], labels, says, where, there)
+
+
+def _check_ratings(rows: Sequence[Row], where: str) -> list[Problem]:
+    if not rows or (any(row.chosen for row in rows) and any(row.rejected for row in rows)):
+        return []
+    return [
+        Problem(
+            code="data.one_rating",
+            what="All answers have the same rating, so there is nothing to prefer.",
+            where=where,
+            found=f"Every row is rated {'good' if rows[0].chosen else 'bad'}.",
+            fix="Add answers of the other rating, or learn from good ones alone with the task chat "
+            '(task.kind = "chat").',
+        )
+    ]
 
 
 def split_rows(rows: Sequence[Row], fraction: float, seed: int) -> tuple[list[Row], list[Row]]:
     """(training rows, held-out rows), each row's side decided by a hash of its text and `seed`.
 
-    The same row lands on the same side whatever surrounds it, so copies stay together. With two different rows or
-    more and a `fraction` above 0, neither side is empty.
+    The same row lands on the same side whatever surrounds it, so copies stay together, as do answers to the same
+    question. With two different rows (of preferences: questions) or more and a `fraction` above 0, neither side is
+    empty.
     """
     if fraction <= 0 or len(rows) < 2:
         return list(rows), []
@@ -260,7 +319,7 @@ def split_rows(rows: Sequence[Row], fraction: float, seed: int) -> tuple[list[Ro
 
 
 def _place(row: Row, seed: int) -> float:
-    digest = hashlib.sha256(f"{seed}\0{row.key()}".encode()).digest()
+    digest = hashlib.sha256(f"{seed}\0{row.kin()}".encode()).digest()
     return int.from_bytes(digest[:6], "big") / 2**48
 
 
@@ -317,15 +376,27 @@ _UNFIT: dict[str, tuple[Layout, ...]] = {
     "chat": ("text", "labelled"),
     "completion": ("labelled",),
     "classification": ("messages", "sharegpt", "alpaca", "prompt_completion", "text"),
+    "seq2seq": ("text", "labelled"),
 }
 """Layouts that a task cannot learn from. Conversations that are to be completed get words of their own."""
 
 
-def _recognise(table: Table, stated: dict[str, str], task: str, path: Path) -> tuple[Layout, dict[str, str]]:
+def _recognise(
+    table: Table, stated: dict[str, str], task: str, path: Path, preference_loss: str
+) -> tuple[Layout, dict[str, str]]:
     """The layout and its columns. Raises `ProblemError` when no column fits, or a stated one is not there."""
     names = {name.strip().lower(): name for name in table.columns}
     raise_if_any(_check_stated(table, stated, path))
     chosen = dict(stated)
+    if task in ("auto", "preference"):
+        kind, found = find_columns(names, stated)
+        if task == "preference" and (
+            problem := unfit_columns(kind, preference_loss, table.columns, _columns_there(table), path.name)
+        ):
+            raise ProblemError(problem)
+        if kind is not None and (task == "preference" or kind == "preference"):
+            system = {"system": names["system"]} if "system" in names else {}
+            return kind, {**system, **found, **chosen}
     layout = _layout_of_stated(chosen)
     if layout is None:
         layout, found = _detect(names, task, stated)
@@ -392,6 +463,10 @@ def _layout_of_stated(stated: dict[str, str]) -> Layout | None:
 def _detect(names: dict[str, str], task: str, stated: dict[str, str]) -> tuple[Layout | None, dict[str, str]]:
     if task == "classification" or "label" in stated:
         return _detect_labelled(names, stated)
+    pairs = _TEXTS_IN_AND_OUT if task == "seq2seq" else ()
+    for source, target in pairs:
+        if source in names and target in names:
+            return "prompt_completion", {"prompt": names[source], "completion": names[target]}
     for name in _CONVERSATION_NAMES if task != "completion" else ():
         if name in names:
             return "messages", {"messages": names[name]}
@@ -461,7 +536,17 @@ def _wrong_columns(table: Table, task: str, path: Path) -> Problem:
 class _Builder:
     """Makes rows of records; what is wrong with one goes to `faults`, and the record gives no row."""
 
-    def __init__(self, layout: Layout, task: TaskKind, columns: dict[str, str], faults: Faults) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        task: TaskKind,
+        columns: dict[str, str],
+        faults: Faults,
+        says: ProblemType | None = None,
+        split: bool = False,
+    ) -> None:
+        self._says: ProblemType = says or "single_label"
+        self._split = split
         self._layout = layout
         self._task = task
         self._columns = columns
@@ -476,6 +561,10 @@ class _Builder:
                 return None if text is None else Row(number, text=text)
             case "labelled":
                 return self._labelled(number, record)
+            case "preference":
+                return self._preference(number, record)
+            case "rated":
+                return self._rated(number, record)
             case _:
                 return self._pair(number, record)
 
@@ -498,7 +587,21 @@ class _Builder:
         if not any(turn.role == "assistant" for turn in said):
             self._no_answer(number, "")
             return None
-        return Row(number, tuple(said))
+        return self._two_texts(number, said) if self._task == "seq2seq" else Row(number, tuple(said))
+
+    def _two_texts(self, number: int, said: Sequence[Turn]) -> Row | None:
+        """The last answer of a conversation, and all before it, one turn a line, as the text that it comes from."""
+        last = max(place for place, turn in enumerate(said) if turn.role == "assistant")
+        if last == 0:
+            self._faults.add(
+                "data.no_source",
+                number,
+                "One conversation begins with its only answer: there is no text to turn into it.",
+                "{n} conversations begin with their only answer: there is no text to turn into it.",
+                "Put the text that the answer belongs to before it, or delete these rows.",
+            )
+            return None
+        return Row(number, prompt="\n".join(turn.content for turn in said[:last]), text=said[last].content)
 
     def _turn(self, number: int, column: str, place: int, item: Any) -> Turn | None:
         where = f"{column}[{place}]"
@@ -533,44 +636,94 @@ class _Builder:
         system = self._optional(number, record, "system") if "system" in self._columns else ""
         if self._task == "completion":
             prompt = f"{system}\n\n{prompt}" if system else prompt
-            return Row(number, prompt=_seam(prompt, answer), text=answer)
+            return Row(number, prompt=seam(prompt, answer), text=answer)
+        if self._task == "seq2seq":
+            return Row(number, prompt=f"{system}\n{prompt}" if system else prompt, text=answer)
         said = [Turn("user", prompt), Turn("assistant", answer)]
         return Row(number, tuple([Turn("system", system), *said] if system else said))
+
+    def _preference(self, number: int, record: dict[str, Any]) -> Row | None:
+        better = self._answered(number, record, "chosen")
+        worse = self._answered(number, record, "rejected")
+        if better is None or worse is None:
+            return None
+        if better == worse:
+            self._faults.add(
+                "data.same_answers",
+                number,
+                "One pair has the same answer twice.",
+                "{n} pairs have the same answer twice.",
+                "Nothing can be preferred there: write another worse answer, or delete these rows.",
+            )
+            return None
+        common = shared(better, worse)
+        return Row(number, better[:common], chosen=better[common:], rejected=worse[common:])
+
+    def _rated(self, number: int, record: dict[str, Any]) -> Row | None:
+        said = self._answered(number, record, "completion")
+        value = record.get(self._columns["label"])
+        good = rating_of(value)
+        if good is None:
+            self._faults.add(
+                "data.rating",
+                number,
+                "One row has a rating that is neither good nor bad.",
+                "{n} rows have ratings that are neither good nor bad.",
+                "Ratings are true or false, 1 or 0, good or bad, up or down.",
+                f"Column '{self._columns['label']}' has {_shorten(value)}.",
+            )
+        if said is None or good is None:
+            return None
+        turns, answer = said[:-1], said[-1:]
+        return Row(number, turns, chosen=answer) if good else Row(number, turns, rejected=answer)
+
+    def _answered(self, number: int, record: dict[str, Any], role: str) -> tuple[Turn, ...] | None:
+        """The whole conversation that ends with the answer in the column of `role`, which may hold it all already."""
+        answer = self._said(number, record, role, "assistant")
+        prompt = self._said(number, record, "prompt", "user") if "prompt" in self._columns else ()
+        if answer is None or prompt is None:
+            return None
+        if answer[-1].role != "assistant":
+            self._no_answer(number, f"Column '{self._columns[role]}' does not end with what the assistant says.")
+            return None
+        said = answer if answer[0].role != "assistant" else (*prompt, *answer)
+        system = self._optional(number, record, "system") if "system" in self._columns else ""
+        return (Turn("system", system), *said) if system and said[0].role != "system" else said
+
+    def _said(self, number: int, record: dict[str, Any], role: str, speaker: str) -> tuple[Turn, ...] | None:
+        """The turns in the column of `role`: those of a list of messages, or one of `speaker` from a text.
+
+        An empty prompt has none; None when there was a fault.
+        """
+        column = self._columns[role]
+        value = _from_json(record.get(column))
+        listed = dialogue_in(value) if isinstance(value, str) else messages_in(value)
+        if listed is not None:
+            turns = [self._turn(number, column, place, item) for place, item in enumerate(listed, start=1)]
+            return None if None in turns else tuple(turn for turn in turns if turn is not None)
+        if role == "prompt" and (value is None or value == [] or (isinstance(value, str) and not value.strip())):
+            return ()
+        text = self._text(number, record, role)
+        return None if text is None else (Turn(speaker, text),)
 
     def _labelled(self, number: int, record: dict[str, Any]) -> Row | None:
         text = self._text(number, record, "text")
         pair = self._text(number, record, "text_pair") if "text_pair" in self._columns else ""
-        label = self._label(number, record)
-        return None if text is None or pair is None or label is None else Row(number, text=text, pair=pair, label=label)
+        said = self._label(number, record)
+        if text is None or pair is None or said is None:
+            return None
+        labels, value = said
+        return Row(number, text=text, pair=pair, labels=labels, value=value)
 
-    def _label(self, number: int, record: dict[str, Any]) -> str | None:
+    def _label(self, number: int, record: dict[str, Any]) -> tuple[tuple[str, ...], float | None] | None:
         column = self._columns["label"]
-        value = record.get(column)
-        if isinstance(value, float) and value.is_integer():
-            value = int(value)
-        if isinstance(value, bool | int):
-            value = str(value).lower()
-        if value is None or (isinstance(value, str) and not value.strip()):
-            self._faults.add(
-                "data.no_label",
-                number,
-                "One row has no label.",
-                "{n} rows have no label.",
-                "Fill it in, or delete these rows.",
-                f"Column '{column}' is empty.",
-            )
+        try:
+            labels, value = read_cell(record.get(column), self._says, self._split)
+        except BadCellError as bad:
+            there = "is empty" if bad.value is None else f"has {_shorten(bad.value)}"
+            self._faults.add(bad.code, number, *bad.words, f"Column '{column}' {there}.")
             return None
-        if not isinstance(value, str):
-            self._faults.add(
-                "data.label_type",
-                number,
-                "One row has something other than one label.",
-                "{n} rows have something other than one label.",
-                "A label is a text or a whole number. Rows of several labels, and measured numbers, cannot be learned.",
-                f"There is {_shorten(value)} in column '{column}'.",
-            )
-            return None
-        return value.strip() if self._readable(number, value) else None
+        return (labels, value) if all(self._readable(number, label) for label in labels) else None
 
     def _text(self, number: int, record: dict[str, Any], role: str) -> str | None:
         column = self._columns[role]
@@ -686,6 +839,6 @@ def _join_parts(value: Any) -> Any:
     return "".join(joined) if len(joined) == len(value) else value
 
 
-def _seam(prompt: str, answer: str) -> str:
+def seam(prompt: str, answer: str) -> str:
     """`prompt` with a line feed where it and `answer` would run into one word."""
     return prompt if prompt[-1:].isspace() or answer[:1].isspace() else prompt + "\n"

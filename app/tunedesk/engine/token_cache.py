@@ -27,18 +27,20 @@ from tunedesk.core.describe import TaskKind
 from tunedesk.core.paths import cache_dir
 from tunedesk.core.runs import write_atomic
 from tunedesk.engine.label_rows import LabelRow
+from tunedesk.engine.preference_rows import PreferenceRow
 from tunedesk.engine.render import TokenRow
 from tunedesk.engine.rows import Row
+from tunedesk.engine.seq2seq_rows import Seq2SeqRow
 
 LIMIT = 2 * 1024**3
 """Bytes that all kept tokens may take together."""
 
-_CODE = ("render.py", "rows.py", "label_rows.py", "token_cache.py")
+_CODE = ("render.py", "rows.py", "label_rows.py", "preference_rows.py", "seq2seq_rows.py", "token_cache.py")
 """What makes tokens of rows, and how they are kept."""
 
 _LIBRARIES = ("transformers", "tokenizers", "jinja2")
 _TOKENIZER_FILES = (".json", ".jinja", ".txt", ".model", ".tiktoken")
-_KINDS: dict[str, type[TokenRow]] = {kind.__name__: kind for kind in (TokenRow, LabelRow)}
+_KINDS: dict[str, type[TokenRow]] = {kind.__name__: kind for kind in (TokenRow, LabelRow, PreferenceRow, Seq2SeqRow)}
 _log = logging.getLogger(__name__)
 
 Columns = dict[str, NDArray[Any]]
@@ -150,8 +152,8 @@ def _columns(rows: Sequence[TokenRow]) -> Columns:
     columns: Columns = {}
     for item in fields(rows[0]):
         values = [getattr(row, item.name) for row in rows]
-        if isinstance(values[0], int):
-            columns[item.name] = np.array(values, dtype=np.int64)
+        if isinstance(values[0], int | float):
+            columns[item.name] = np.array(values, dtype=np.int64 if isinstance(values[0], int) else np.float64)
         else:
             joined = b"".join(values)
             columns[item.name] = np.frombuffer(joined, dtype=np.int32 if isinstance(values[0], array) else np.uint8)

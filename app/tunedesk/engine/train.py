@@ -6,7 +6,9 @@ import json
 import math
 import random
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +22,7 @@ from tunedesk.core.events import (
     CheckpointSaved,
     DataDescribed,
     Evaluated,
+    ForgettingChecked,
     ModelDescribed,
     PlanMade,
     SaveNow,
@@ -41,14 +44,17 @@ from tunedesk.engine.checkpoints import Progress, RandomState, after
 from tunedesk.engine.describe_data import ticker
 from tunedesk.engine.fast.encoder import make_lean_classifier
 from tunedesk.engine.fast.flat_adamw import FlatAdamW
-from tunedesk.engine.fast.model import make_fast
+from tunedesk.engine.fast.model import make_fast, make_fast_classifier
+from tunedesk.engine.forgetting import GeneralText
+from tunedesk.engine.label_head import LabelHead
 from tunedesk.engine.learner import Check, Learner, evaluate
-from tunedesk.engine.material import Material, Tokens, describe, gather, length_limit, renderer_of, tokenise
-from tunedesk.engine.methods import Setting, attach, trainable
-from tunedesk.engine.objectives import Label, NextToken, Objective
+from tunedesk.engine.material import Material, Tokens, describe, gather, head_for, length_limit, renderer_of, tokenise
+from tunedesk.engine.methods import Setting, Tuned, attach, trainable
+from tunedesk.engine.objectives import Label, NextToken, Objective, Preference, Seq2Seq, balance
+from tunedesk.engine.objectives.seq2seq import ANSWER_TOKENS
 from tunedesk.engine.records import check_same_data, read_resolved, with_recorded, write_environment
 from tunedesk.engine.remarks import Remarks
-from tunedesk.engine.render import cut_rows
+from tunedesk.engine.render import TokenRow, cut_rows
 from tunedesk.engine.sources import resolve
 
 Outcome = Literal["completed", "stopped"]
@@ -80,7 +86,10 @@ def _train(job: Train, channel: Channel, ending: ExitStack) -> Outcome:
     tokenizer = loading.load_tokenizer(info)
 
     channel.emit(Stage(text="Reading the rows"))
-    material = gather(spec.data, spec.task.kind, spec.training.seed, ticker(channel))
+    task = spec.task
+    material = gather(
+        spec.data, task.kind, spec.training.seed, ticker(channel), task.problem_type, task.preference_loss
+    )
     recorded = read_resolved(run) if job.resume else None
     if recorded is not None:
         check_same_data(run, material)
@@ -100,8 +109,9 @@ def _train(job: Train, channel: Channel, ending: ExitStack) -> Outcome:
         raise Stopped
 
     channel.emit(Stage(text="Loading the model"))
-    labels = material.data.labels
-    learner = _load(spec, info, resolved, loading.torch_device(device), tokenizer.pad_token_id or 0, labels)
+    head = head_for(material)
+    learner = _load(spec, info, resolved, loading.torch_device(device), tokenizer.pad_token_id or 0, head, train_rows)
+    general = GeneralText(learner, tokenizer, info, spec.task.kind, channel) if spec.training.forgetting else None
     progress, chance = Progress(), checkpoints.random_state()
     if job.resume:
         progress, chance = _continue(run, learner, say)
@@ -240,14 +250,17 @@ def _train(job: Train, channel: Channel, ending: ExitStack) -> Outcome:
         if progress.last_eval is not None and progress is not before:
             say.checked(before, progress, falling(losses, resolved.eval_steps))
 
-    # The end: what was learned is put in its place.
+    # The end: what was learned is put in its place, and what it cost looked at.
+    forgotten: ForgettingChecked | None = None
     if stopped and progress.step > saved_step:
         _save(run, learner, progress, chance, spec, channel)
     kept = _keep(run, learner, progress, tokenizer, info, spec, channel)
     if stopped:
         _say_stopped(progress, kept, say)
+    elif general is not None and kept is not None:
+        forgotten = _look_back(run, learner, general, progress, kept, channel)
     outcome: Outcome = "stopped" if stopped else "completed"
-    _report(run, progress, plan, began, outcome, kept)
+    _report(run, progress, plan, began, outcome, kept, forgotten)
     return outcome
 
 
@@ -425,11 +438,17 @@ def _warn_ahead(plan: Plan, data: DataInfo, info: ModelInfo, say: Remarks) -> No
 
 
 def _load(
-    spec: RunSpec, info: ModelInfo, resolved: Resolved, device: torch.device, pad_id: int, labels: tuple[str, ...]
+    spec: RunSpec,
+    info: ModelInfo,
+    resolved: Resolved,
+    device: torch.device,
+    pad_id: int,
+    head: LabelHead | None,
+    rows: Sequence[TokenRow],
 ) -> Learner:
     training = spec.training
     torch.manual_seed(training.seed)  # a new head is drawn at random
-    base = loading.load_base(info, resolved.precision, device, spec.method.packed, labels=labels)
+    base = loading.load_base(info, resolved.precision, device, spec.method.packed, head=head)
     count, held = loading.parameter_count(base), loading.weight_bytes(base)
     setting = Setting(
         section=spec.method,
@@ -438,6 +457,7 @@ def _load(
         seed=training.seed,
         total_steps=resolved.total_steps,
         tokenizer=info.path,
+        compares=spec.task.compares,
     )
     tuned = attach(base, setting)
     model, parameters, groups = tuned.model, trainable(tuned.model), tuned.groups()
@@ -457,15 +477,26 @@ def _load(
         "micro_batch_size": resolved.micro_batch_size,
     }
     objective: Objective
-    if labels:
-        objective = Label(fast=make_lean_classifier(model) if lean else None, labels=len(labels), **common)
+    reader: Objective | None = None
+    if head:
+        joined = make_fast_classifier(model) if lean else None
+        labels = joined or (make_lean_classifier(model) if lean else None)
+        objective = Label(fast=labels, pack_tokens=_pack_tokens(resolved), head=head, grouped=joined is None, **common)
+    elif info.kind == "seq2seq":
+        most = min(ANSWER_TOKENS, info.context_length or ANSWER_TOKENS)
+        objective = Seq2Seq(tokenizer=loading.load_tokenizer(info), answer_tokens=most, **common)
+        reader = replace(objective, asked=0)
     else:
         packed = make_fast(model) if lean else None
         grouped = fast and packed is None
         objective = NextToken(fast=packed, pack_tokens=_pack_tokens(resolved), grouped=grouped, **common)
+        reader = objective
+        if spec.task.kind == "preference":
+            objective = _preference(spec, resolved, tuned, objective, rows)
     return Learner(
         tuned=tuned,
         objective=objective,
+        reader=reader,
         parameters=parameters,
         optimiser=optimiser,
         scaler=torch.amp.GradScaler(device.type, enabled=resolved.precision == "fp16"),
@@ -475,9 +506,32 @@ def _load(
     )
 
 
-def _pack_tokens(resolved: Resolved) -> int:
-    """The largest pack: what a micro-batch may hold at most, and on a processor no more than makes it faster."""
-    most = resolved.micro_batch_size * resolved.max_length
+def _preference(
+    spec: RunSpec, resolved: Resolved, tuned: Tuned, reader: NextToken, rows: Sequence[TokenRow]
+) -> Preference:
+    """The objective of preferences, which computes texts as `reader` does; a row may have two."""
+    return Preference(
+        tuned=tuned,
+        fast=reader.fast,
+        name=spec.task.preference_loss,
+        beta=spec.task.strictness,
+        device=reader.device,
+        precision=reader.precision,
+        pad_id=reader.pad_id,
+        micro_batch_size=reader.micro_batch_size,
+        pack_tokens=_pack_tokens(resolved, texts=2),
+        max_length=resolved.max_length,
+        weights=balance(rows),
+        grouped=reader.grouped,
+    )
+
+
+def _pack_tokens(resolved: Resolved, texts: int = 1) -> int:
+    """The largest pack: what a micro-batch may hold at most, and on a processor no more than makes it faster.
+
+    A row has `texts` texts.
+    """
+    most = resolved.micro_batch_size * resolved.max_length * texts
     return most if resolved.device != "cpu" else min(most, max(PACK_TOKENS, resolved.max_length))
 
 
@@ -528,6 +582,21 @@ def _keep(
     return step
 
 
+def _look_back(
+    run: RunFolder, learner: Learner, general: GeneralText, progress: Progress, kept: int, channel: Channel
+) -> ForgettingChecked | None:
+    """What the kept weights make of general text; None when that was cut short."""
+    if kept != progress.step:
+        checkpoints.put_weights(run.checkpoints / f"step-{kept}", learner.tuned)
+    channel.emit(Stage(text="Looking at what was forgotten"))
+    try:
+        found = general.check(learner, kept, channel)
+    except Stopped:
+        return None
+    channel.emit(found)
+    return found
+
+
 def _say_stopped(progress: Progress, kept: int | None, say: Remarks) -> None:
     if kept is None:
         say.info("Stopped before the first step was done; there is nothing to keep.")
@@ -544,7 +613,13 @@ def _say_stopped(progress: Progress, kept: int | None, say: Remarks) -> None:
 
 
 def _report(
-    run: RunFolder, progress: Progress, plan: Plan, began: TrainingBegan, outcome: str, adapter_step: int | None
+    run: RunFolder,
+    progress: Progress,
+    plan: Plan,
+    began: TrainingBegan,
+    outcome: str,
+    adapter_step: int | None,
+    forgotten: ForgettingChecked | None = None,
 ) -> None:
     write_json(
         run.report_file,
@@ -558,6 +633,7 @@ def _report(
             "last_eval_loss": progress.last_eval,
             "metrics": progress.metrics,
             "confusion": progress.confusion,
+            "forgetting": forgotten and forgotten.model_dump(include={"measure", "before", "after", "tokens"}),
             "last_loss": progress.last_loss,
             "adapter_step": adapter_step,
             "seconds": round(progress.seconds, 3),

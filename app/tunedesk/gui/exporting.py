@@ -39,10 +39,17 @@ class ExportSession(QObject):
 
     def start(self, run: Path, target: Path, *, replace: bool = False) -> None:
         """Save the adapter of `run` to the folder `target`; an older one is replaced only when `replace` is true."""
-        if self.status == "running":
-            return
-        self.run, self.target = str(run), str(target)
-        job = Export(run=str(run), to=str(target), replace=replace)
+        if self.status != "running":
+            self.run = str(run)
+            self._start(Export(run=str(run), to=str(target), replace=replace))
+
+    def start_adapter(self, adapter: Path, target: Path, *, replace: bool = False) -> None:
+        """`start` for the adapter in the folder `adapter` of the library."""
+        if self.status != "running":
+            self._start(Export(adapter=str(adapter), to=str(target), replace=replace))
+
+    def _start(self, job: Export) -> None:
+        self.target = job.to
         self._watch(EngineProcess(job, cache_dir() / "logs" / "export.log"))
 
     def _watch(self, source: EventSource) -> None:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
-from PySide6.QtCore import QObject
+from PySide6.QtCore import QCoreApplication, QObject
 
 from tunedesk.core.events import Progress
 from tunedesk.core.hardware import Hardware, choose_device
-from tunedesk.core.project import STEPS, Project, StepKey, busy, model_trouble, step_status
+from tunedesk.core.project import STEPS, Project, StepKey, busy, model_trouble, rows_of, step_status
 from tunedesk.core.state import RunState
 from tunedesk.gui import method_words, task_words, words
 from tunedesk.gui.runs_list import RunStatus, RunSummary
 from tunedesk.gui.session import Session
 from tunedesk.gui.widgets import DeviceItem, RunItem, StepItem
+
+
+def tr(text: str) -> str:
+    """`text` in the user's language."""
+    return QCoreApplication.translate("RailLines", text)
 
 
 class RailLines(QObject):
@@ -71,7 +77,9 @@ class RailLines(QObject):
             return self.tr("Needs another choice")
         if project.data is None:
             return self._session.data_activity or self.tr("Choose a file")
-        rows = task_words.rows(project.data.rows, project.data.task)
+        rows = task_words.rows(project.data.rows, rows_of(project.spec.task, project.data))
+        if project.data.span is not None:
+            return self.tr("{0}, numbers").format(rows)
         if not project.data.labels:
             return rows
         return self.tr("{0}, {1} labels").format(rows, words.count(len(project.data.labels)))
@@ -104,6 +112,8 @@ class RailLines(QObject):
         if right := best_right(run):
             text = self.tr("Stopped, {0} right") if run.status == "stopped" else self.tr("{0} right")
             return text.format(right)
+        if told := best_told(run.best.metrics if run.best else {}):
+            return self.tr("Stopped, {0}").format(told) if run.status == "stopped" else told[:1].upper() + told[1:]
         best = words.loss(run.best.loss) if run.best else ""
         if run.status == "stopped":
             return self.tr("Stopped, best {0}").format(best) if best else self.tr("Stopped")
@@ -115,13 +125,14 @@ class RailLines(QObject):
         return self.tr("{0}, {1} left").format(share, words.duration(left)) if left is not None else share
 
     def _try(self, project: Project) -> str:
-        if project.spec.task.kind == "classification":
-            if project.tried:
-                return self.tr("Texts labelled")
-            return self.tr("Label a text") if has_adapter(project.run) else self.tr("After training")
+        done, ready = {
+            "labels": (self.tr("Texts labelled"), self.tr("Label a text")),
+            "number": (self.tr("Texts measured"), self.tr("Measure a text")),
+            "seq2seq": (self.tr("Results compared"), self.tr("Compare the results")),
+        }.get(_tries(project), (self.tr("Answers compared"), self.tr("Compare the answers")))
         if project.tried:
-            return self.tr("Answers compared")
-        return self.tr("Compare the answers") if has_adapter(project.run) else self.tr("After training")
+            return done
+        return ready if has_adapter(project.run) else self.tr("After training")
 
     def _export(self, project: Project) -> str:
         if project.exported:
@@ -139,8 +150,10 @@ class RailLines(QObject):
             summary = _up_to_date(summary, state)
         values = {"running": f"{int(summary.fraction * 100)}%", "failed": self.tr("failed")}
         best = words.loss(summary.best) if summary.best is not None else ""
-        if summary.accuracy is not None:
-            best = self.tr("{0} right").format(words.share(summary.accuracy))
+        if "accuracy" in summary.metrics:
+            best = self.tr("{0} right").format(words.share(summary.metrics["accuracy"]))
+        elif told := best_told(summary.metrics):
+            best = told
         fallback = self.tr("stopped") if summary.status == "stopped" else ""
         return RunItem(summary.id, summary.name, summary.status, values.get(summary.status, best or fallback))
 
@@ -159,7 +172,7 @@ def _up_to_date(summary: RunSummary, state: RunState) -> RunSummary:
     summary = replace(summary, status=ends.get(state.status, "running"), fraction=state.fraction)
     if state.best is None:
         return summary
-    return replace(summary, best=state.best.loss, accuracy=state.best.metrics.get("accuracy"))
+    return replace(summary, best=state.best.loss, metrics=dict(state.best.metrics))
 
 
 def has_adapter(run: RunState | None) -> bool:
@@ -173,6 +186,24 @@ def best_right(run: RunState) -> str:
     if accuracy is None:
         return ""
     return task_words.right_of(accuracy, run.began.eval_rows if run.began else 0)
+
+
+def best_told(metrics: Mapping[str, float]) -> str:
+    """What tells most of a run that gives no labels: ``87% preferred``, ``ROUGE-L 0.412``; empty if it is the loss."""
+    if "preference_accuracy" in metrics:
+        return tr("{0} preferred").format(words.share(metrics["preference_accuracy"]))
+    if "rouge_l" in metrics:
+        return f"ROUGE-L {words.number(metrics['rouge_l'], 3)}"
+    return tr("correlation {0}").format(words.number(metrics["pearson"], 2)) if "pearson" in metrics else ""
+
+
+def _tries(project: Project) -> str:
+    """What is tried after training: labels, a number, another text, or answers."""
+    kind = project.spec.task.kind
+    if kind != "classification":
+        return kind
+    number = project.data is not None and project.data.problem_type == "regression"
+    return "number" if number or project.spec.task.problem_type == "regression" else "labels"
 
 
 def adapter_step(run: RunState) -> int | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -26,7 +26,7 @@ _ENDS: dict[str, RunStatus] = {"completed": "done", "stopped": "stopped", "faile
 class RunSummary:
     """What the list shows of a run. `fraction` is the share of its steps that is done; `pid` its last engine.
 
-    `best` is the lowest held-out loss; `accuracy` belongs to it where labels are learned.
+    `best` is the lowest held-out loss; `metrics` are what else was measured then.
     """
 
     id: str
@@ -34,7 +34,7 @@ class RunSummary:
     name: str
     status: RunStatus = "failed"
     best: float | None = None
-    accuracy: float | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
     fraction: float = 0.0
     pid: int | None = None
     ended: bool = False
@@ -114,7 +114,7 @@ def _fold(summary: RunSummary, event: Event | None) -> RunSummary:
         case Started(pid=pid):
             return replace(summary, pid=pid, ended=False, status="running")
         case Evaluated(loss=loss, best=True, metrics=metrics) if math.isfinite(loss):
-            return replace(summary, best=loss, accuracy=metrics.get("accuracy"))
+            return replace(summary, best=loss, metrics=metrics)
         case Finished(outcome=outcome):
             return replace(summary, ended=True, status=_ENDS[outcome])
         case _:

@@ -30,7 +30,7 @@ from tunedesk.core.matching import unfit, unfit_task
 from tunedesk.core.paths import cache_dir, runs_dir
 from tunedesk.core.plan import make_plan
 from tunedesk.core.problems import Problem, ProblemError
-from tunedesk.core.project import Project, busy, suited_task, unfit_data, with_task
+from tunedesk.core.project import Project, busy, rows_of, suited_task, unfit_data, with_task
 from tunedesk.core.runs import RunFolder, create_run, open_run
 from tunedesk.core.settings import Settings, save_settings
 from tunedesk.core.spec import MethodSection, ModelSection, RunSpec, TrainingSection, check_method
@@ -81,6 +81,7 @@ class Session(QObject):
         self.background = Background(self)
         self._reading_hardware = False
         self._unclear: tuple[Problem, ...] = ()
+        self._task_chosen = False
         self._settings_of: dict[str, MethodSection] = {}
         self._workers: dict[str, WorkerThread] = {}
         self._leaving: set[WorkerThread] = set()
@@ -149,16 +150,21 @@ class Session(QObject):
         )
         self.inspect_data()
 
-    def choose_task(self, task: TaskKind) -> None:
-        """What the model learns to do; the data is read again, or other starter data in its place."""
-        self._take_task(task)
+    def choose_task(self, task: TaskKind, **choices: object) -> None:
+        """What the model learns to do, with `choices` in it; the data is read again, or starter data of that task."""
+        self._task_chosen = True
+        self._take_task(task, **choices)
         self.inspect_data()
 
-    def _take_task(self, task: TaskKind) -> None:
+    def set_beta(self, beta: float | str) -> None:
+        """How hard the untouched model holds the new one. Raises `pydantic.ValidationError`."""
+        self._update(spec=with_task(self.project.spec, self.project.spec.task.kind, beta=beta))
+        self.replan()
+
+    def _take_task(self, task: TaskKind, **choices: object) -> None:
         before = self.project.spec
-        spec = with_task(before, task)
-        other = {before.task.kind, task} - {"chat", "completion"} and before.task.kind != task
-        if other or spec.data != before.data:
+        spec = with_task(before, task, **choices)
+        if spec.data != before.data or _reads(spec) != _reads(before):
             self.examples = ()
             self._update(spec=spec, data=None, data_problems=(), plan=None)
         elif spec != before:
@@ -190,6 +196,8 @@ class Session(QObject):
             source=spec.data.train,
             model=model,
             task=spec.task.kind,
+            problem_type=spec.task.problem_type,
+            preference_loss=spec.task.preference_loss,
             columns=spec.data.columns,
             max_length=None if length == "auto" else length,
             validation_fraction=spec.data.validation_fraction,
@@ -305,7 +313,9 @@ class Session(QObject):
         if self.run is not None and run.path == self.run.path:
             return
         self._drop("train")
-        changed = spec.model != self.project.spec.model or spec.data != self.project.spec.data
+        before = self.project.spec
+        changed = (spec.model, spec.data, _reads(spec)) != (before.model, before.data, _reads(before))
+        self._task_chosen = True
         self._update(spec=spec, plan=state.plan)
         if busy(state):
             self._watch(run, RunFollower(run), RunState())
@@ -398,9 +408,14 @@ class Session(QObject):
         self.activity_changed.emit()
 
     def _follow_model(self) -> None:
-        """An encoder gives labels and a decoder writes: the task, and starter data with it, follow the model."""
-        if self.project.model is not None:
-            self._take_task(suited_task(self.project.model, self.project.spec.task.kind))
+        """What the model cannot learn gives way to what it can, and starter data with it."""
+        if self.project.model is None:
+            return
+        before = self.project.spec.task.kind
+        task = suited_task(self.project.model, self.project.spec, chosen=self._task_chosen)
+        if task != before:
+            self._task_chosen = False
+        self._take_task(task)
 
     def _end_data(self, problems: tuple[Problem, ...]) -> None:
         self.data_activity = None
@@ -425,7 +440,7 @@ class Session(QObject):
         for event in events:
             match event:
                 case DataDescribed(info=info):
-                    unfit = unfit_data(info, self.project.spec.task.kind)
+                    unfit = unfit_data(info, self.project.spec.task.kind, self.project.model)
                     self._unclear = (unfit,) if unfit else self._unclear
                 case Finished():
                     self._end_data(self._unclear)
@@ -487,6 +502,12 @@ class Session(QObject):
             self._drop(key)
         for thread in list(self._leaving):
             thread.close()
+
+
+def _reads(spec: RunSpec) -> tuple[str, str]:
+    """What of the task decides how a file is read: conversations and plain texts are one, as are DPO and ORPO."""
+    rows = rows_of(spec.task)
+    return ("completion" if rows == "chat" else rows, spec.task.problem_type)
 
 
 def _read_run(run_id: str) -> tuple[RunFolder, RunSpec, RunState] | tuple[Problem, ...]:

@@ -12,6 +12,7 @@ from tunedesk.core.problems import Problem
 from tunedesk.core.project import STEPS, StepKey
 from tunedesk.core.state import RunState
 from tunedesk.gui import words
+from tunedesk.gui.adapter_library import AdapterLibrary
 from tunedesk.gui.chatting import ChatSession
 from tunedesk.gui.exporting import ExportSession
 from tunedesk.gui.pages.base import Page
@@ -36,6 +37,7 @@ class MainWindow(QMainWindow):
         self.session = session
         self.chat = ChatSession(self)
         self.exporter = ExportSession(self)
+        self.library = AdapterLibrary(session, self)
         self._pages: dict[str, Page] = {}
         self._lines = RailLines(session)
         self._reader = RunsReader()
@@ -155,7 +157,7 @@ class MainWindow(QMainWindow):
             case "try":
                 from tunedesk.gui.pages.try_ import TryPage
 
-                return TryPage(self.session, self.chat)
+                return TryPage(self.session, self.chat, self.library)
             case "export":
                 from tunedesk.gui.pages.export import ExportPage
 
@@ -316,6 +318,7 @@ class MainWindow(QMainWindow):
         self._save_size()
         self.chat.shut_down()
         self.exporter.shut_down()
+        self.library.shut_down()
         self.session.close()
         event.accept()
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from tunedesk.engine.fast.encoder_block import EncoderBlock, EncoderBlockFunction, Texts, fits
 from tunedesk.engine.fast.lean_linear import Scratch, lean, make_lean
+from tunedesk.engine.pooling import known_inputs, pooled_scores
 
 _DROPOUTS = 3
 """Of one layer: the shares of attention, and both outputs."""
@@ -45,8 +46,8 @@ class LeanClassifier:
         for group in self._groups:
             group.refresh()
         if not self._blocks:
-            plain: Tensor = self._model(**inputs).logits
-            return plain
+            return pooled_scores(self._model, inputs)
+        inputs = known_inputs(self._base, inputs)
         ids, mask = inputs["input_ids"], inputs["attention_mask"]
         types = {"token_type_ids": inputs["token_type_ids"]} if "token_type_ids" in inputs else {}
         body: Any = getattr(self._base, self._base.base_model_prefix)

@@ -9,14 +9,15 @@ from typing import Any
 import torch
 from peft import PeftModel
 from peft.tuners.lora import LoraLayer
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import AttentionInterface
 
 from tunedesk.engine.fast import attention, liger, native
 from tunedesk.engine.fast.block import Block, BlockFunction, fits
 from tunedesk.engine.fast.lean_linear import Group, Scratch, lean, make_lean
 from tunedesk.engine.fast.packing import Pack
-from tunedesk.engine.fast.token_loss import Head, RowNorm, TokenLoss, plain_head
+from tunedesk.engine.fast.token_loss import PLAIN, Head, RowNorm, TokenLoss, TokenLosses, plain_head
+from tunedesk.engine.pooling import head_name
 
 _LAYERS = {"full_attention", "sliding_attention"}
 """Kinds of layers that may read a pack; others look across the boundaries of rows."""
@@ -26,10 +27,10 @@ class FastModel:
     """`model` made ready for packs. The base is rearranged in place, the adapter stays peft's.
 
     `kind` is the kind of device whose code runs, the model's own by default: what runs on CUDA can be tried on a
-    processor, and traced on meta.
+    processor, and traced on meta. A classifier has no `head` that scores the vocabulary.
     """
 
-    def __init__(self, model: PeftModel, head: Head, kind: str | None = None) -> None:
+    def __init__(self, model: PeftModel, head: Head | None, kind: str | None = None) -> None:
         base: Any = model.get_base_model()
         self._base, self._head = base, head
         self._kind: str = kind or base.device.type
@@ -62,11 +63,24 @@ class FastModel:
 
     def loss(self, pack: Pack) -> Tensor:
         """The sum of the cross entropies of the pack's trained tokens, in nats, an fp32 scalar with gradient."""
+        loss: Tensor = TokenLoss.apply(self._predicting(pack), pack.targets, self._head)  # type: ignore[no-untyped-call]
+        return loss
+
+    def token_losses(self, pack: Pack) -> Tensor:
+        """The cross entropy of each of the pack's trained tokens, in nats, fp32 (trained,) with gradient."""
+        losses: Tensor = TokenLosses.apply(self._predicting(pack), pack.targets, self._head)  # type: ignore[no-untyped-call]
+        return losses
+
+    def scores(self, pack: Pack) -> Tensor:
+        """What the head of a classifier gives at the places that predict, fp32 (predicts, outputs), with gradient."""
+        out: Tensor = self._base.get_submodule(head_name(self._base))(self._predicting(pack).float())
+        return out
+
+    def _predicting(self, pack: Pack) -> Tensor:
+        """The last hidden state of the places that predict, (trained, H), with the adapters as they are now."""
         for group in self._groups:
             group.refresh()
-        hidden = self._hidden(pack) if self._blocks else self._plain_hidden(pack)
-        loss: Tensor = TokenLoss.apply(hidden, pack.targets, self._head)  # type: ignore[no-untyped-call]
-        return loss
+        return self._hidden(pack) if self._blocks else self._plain_hidden(pack)
 
     def _hidden(self, pack: Pack) -> Tensor:
         """The normed last hidden state of the places that predict, (trained, H), through the fused layers."""
@@ -122,10 +136,20 @@ def make_fast(model: PeftModel, kind: str | None = None) -> FastModel | None:
     """The fast path of `model`, or None when its architecture is not known to allow packs. `kind`: see `FastModel`."""
     base: Any = model.get_base_model()
     head = plain_head(base)
-    config = base.config
-    kinds = set(getattr(config, "layer_types", None) or ())
-    packable = getattr(base, "_supports_attention_backend", False) and kinds <= _LAYERS
-    trains_else = any(parameter.requires_grad and "lora_" not in name for name, parameter in base.named_parameters())
-    if head is None or not packable or trains_else or not isinstance(base, nn.Module):
-        return None
-    return FastModel(model, head, kind)
+    return FastModel(model, head, kind) if head is not None and _packable(base) else None
+
+
+def make_fast_classifier(model: PeftModel) -> FastModel | None:
+    """The fast path of the classifier `model`, or None when it is no decoder that is known to allow packs."""
+    base: Any = model.get_base_model()
+    plain = base.config.model_type in PLAIN and getattr(base, head_name(base), None) is not None
+    return FastModel(model, None) if plain and _packable(base, f"{head_name(base)}.") else None
+
+
+def _packable(base: Any, trained: str = "lora_") -> bool:
+    """Whether the layers of `base` may read a pack, and nothing in it learns but adapters and what is `trained`."""
+    kinds = set(getattr(base.config, "layer_types", None) or ())
+    allowed = ("lora_", trained)
+    learning = [name for name, parameter in base.named_parameters() if parameter.requires_grad]
+    alone = all(any(part in name for part in allowed) for name in learning)
+    return bool(getattr(base, "_supports_attention_backend", False)) and kinds <= _LAYERS and alone

@@ -83,6 +83,7 @@ class Pack:
 
 
 _T = TypeVar("_T", Pack, Slots)
+_Row = TypeVar("_Row", bound=TokenRow)
 
 
 def _moved(value: _T, device: torch.device, **changes: Any) -> _T:
@@ -97,11 +98,11 @@ def packs(rows: Sequence[TokenRow], budget: int) -> list[Pack]:
     return [pack(group) for group in groups(rows, budget)]
 
 
-def groups(rows: Sequence[TokenRow], budget: int) -> list[list[TokenRow]]:
+def groups(rows: Sequence[_Row], budget: int) -> list[list[_Row]]:
     """`rows`, the longest first, each into the emptiest group; no group exceeds `budget` unless a single row does."""
     count = -(-sum(len(row.ids) for row in rows) // budget)
     while True:
-        parts: list[list[TokenRow]] = [[] for _ in range(count)]
+        parts: list[list[_Row]] = [[] for _ in range(count)]
         sizes = [0] * count
         for row in sorted(rows, key=lambda row: -len(row.ids)):
             emptiest = sizes.index(min(sizes))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,24 +48,43 @@ class TokenLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, targets: Tensor, head: Head) -> Tensor:
-        wanted = ctx.needs_input_grad[0]
         total = hidden.new_zeros((), dtype=torch.float32)
-        gradient = torch.empty_like(hidden) if wanted else None
-        for start in range(0, len(targets), SCORED_TOKENS):
-            part, goal = _filled(hidden[start : start + SCORED_TOKENS], targets[start : start + SCORED_TOKENS])
-            count = min(SCORED_TOKENS, len(targets) - start)
-            scores = products.across(part, head.weight, head.bias)
-            losses = kernels.cross_entropy(scores, goal, 1.0 if wanted else 0.0, head.scale, head.cap)
-            total += losses[:count].sum()
-            if gradient is not None:
-                gradient[start : start + count] = products.back_long(scores, head.weight)[:count]
-        ctx.gradient = gradient
+        ctx.gradient = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
+        for losses in _by_chunks(hidden, targets, head, ctx.gradient):
+            total += losses.sum()
         return total
 
     @staticmethod
     def backward(ctx: Any, outer: Tensor) -> tuple[Tensor | None, None, None]:
         gradient, ctx.gradient = ctx.gradient, None
         return (None if gradient is None else gradient.mul_(outer.to(gradient.dtype))), None, None
+
+
+class TokenLosses(torch.autograd.Function):
+    """The cross entropy of each token by itself, in nats, fp32 (T,); otherwise as `TokenLoss`."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, targets: Tensor, head: Head) -> Tensor:
+        ctx.gradient = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
+        parts = list(_by_chunks(hidden, targets, head, ctx.gradient))
+        return torch.cat(parts) if parts else hidden.new_zeros(0, dtype=torch.float32)
+
+    @staticmethod
+    def backward(ctx: Any, outer: Tensor) -> tuple[Tensor | None, None, None]:
+        gradient, ctx.gradient = ctx.gradient, None
+        return (None if gradient is None else gradient.mul_(outer[:, None])), None, None
+
+
+def _by_chunks(hidden: Tensor, targets: Tensor, head: Head, gradient: Tensor | None) -> Iterator[Tensor]:
+    """The cross entropies of `SCORED_TOKENS` tokens at a time; their gradients go into `gradient` (T, H)."""
+    for start in range(0, len(targets), SCORED_TOKENS):
+        part, goal = _filled(hidden[start : start + SCORED_TOKENS], targets[start : start + SCORED_TOKENS])
+        count = min(SCORED_TOKENS, len(targets) - start)
+        scores = products.across(part, head.weight, head.bias)
+        losses = kernels.cross_entropy(scores, goal, 0.0 if gradient is None else 1.0, head.scale, head.cap)
+        yield losses[:count]
+        if gradient is not None:
+            gradient[start : start + count] = products.back_long(scores, head.weight)[:count]
 
 
 def _filled(hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:

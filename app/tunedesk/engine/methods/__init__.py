@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 from tunedesk.core.spec import MethodName
 from tunedesk.engine.methods import adalora, compacter, houlsby, ia3, lora, prompts, whole
 from tunedesk.engine.methods.base import OwnModel, Setting, Tuned, trainable
-from tunedesk.engine.methods.prompts import prepended, virtual_tokens
+from tunedesk.engine.methods.prompts import prepended, virtual_tokens, writer
 
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
@@ -61,7 +61,10 @@ def attach(model: PreTrainedModel, setting: Setting) -> Tuned:
 
     Raises `ProblemError` when the method cannot work on this model.
     """
-    return _ATTACH[setting.section.name](model, setting)
+    tuned = _ATTACH[setting.section.name](model, setting)
+    if setting.compares:
+        tuned.remember()
+    return tuned
 
 
 def attach_saved(model: PreTrainedModel, folder: Path) -> Any:
@@ -78,6 +81,14 @@ def attach_saved(model: PreTrainedModel, folder: Path) -> Any:
     own = rebuild(model, config)
     own.put(load_file(folder / WEIGHTS_FILE))
     return own.eval()
+
+
+def rebuild_own(model: PreTrainedModel, config: dict[str, Any]) -> OwnModel:
+    """`model` with a method that peft does not have, as `config` says, ready for saved weights.
+
+    Raises `KeyError` where `config` lacks something or speaks of parts that the model has not.
+    """
+    return _REBUILD[str(config["peft_type"])](model, config)
 
 
 def put_saved(model: Any, folder: Path) -> None:
@@ -121,5 +132,5 @@ def merge(model: Any) -> PreTrainedModel | None:
 
 __all__ = [
     "OwnModel", "Setting", "Tuned", "attach", "attach_saved", "loader", "merge", "prepended", "put_saved",
-    "saved_weights", "trainable", "virtual_tokens",
+    "rebuild_own", "saved_weights", "trainable", "virtual_tokens", "writer",
 ]  # fmt: skip

@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from tunedesk.core.problems import Problem
 from tunedesk.core.spec import MethodSection
+from tunedesk.engine.loading import new_parts
 
 Weights = dict[str, Tensor]
 
@@ -23,7 +24,7 @@ class Setting:
     """What a method is attached with: its section of the run file and what the run settled.
 
     `alpha` is the scale of the LoRA family, `total_steps` the updates of the whole run, `tokenizer` the folder of the
-    model's tokenizer, None where there is none.
+    model's tokenizer, None where there is none. With `compares` the task will ask for the model as it was before.
     """
 
     section: MethodSection
@@ -32,6 +33,7 @@ class Setting:
     seed: int
     total_steps: int = 1
     tokenizer: str | None = None
+    compares: bool = False
 
 
 class Tuned(ABC):
@@ -44,6 +46,7 @@ class Tuned(ABC):
     lean = False
     virtual_tokens = 0
     model: Any
+    _before: list[Tensor]
 
     @abstractmethod
     def weights(self) -> Weights:
@@ -73,8 +76,29 @@ class Tuned(ABC):
         """Do what the method does after the update of `step` (from 1), the gradients still there."""
 
     def untouched(self) -> AbstractContextManager[Any]:
-        """Within it the model gives what it gave before any training."""
+        """Within it a model that was not trained yet gives what it gave before the method was on it."""
         return nullcontext()
+
+    def remember(self) -> None:
+        """Keep what is trained as it is now, before the first step, for `reference`."""
+        self._before = [parameter.detach().clone() for parameter in trainable(self.model)]
+
+    @contextmanager
+    def reference(self) -> Iterator[None]:
+        """Within it the model gives what it gave before any training, to the bit. `remember` came first.
+
+        What was trained is exchanged for what it was, which costs its size once more and nothing else: an adapter
+        that has not learned changes nothing, and the rest is computed as it is with what was learned.
+        """
+        self._exchange()
+        try:
+            yield
+        finally:
+            self._exchange()
+
+    def _exchange(self) -> None:
+        for place, parameter in enumerate(trainable(self.model)):
+            parameter.data, self._before[place] = self._before[place], parameter.data
 
 
 class OwnModel(nn.Module):
@@ -174,9 +198,11 @@ def checkpoint_activations(model: PreTrainedModel, wanted: bool) -> None:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
 
-def task_type(new: Sequence[str]) -> str:
-    """What peft calls the task of a model with the `new` parts."""
-    return "SEQ_CLS" if new else "CAUSAL_LM"
+def task_type(model: PreTrainedModel) -> str:
+    """What peft calls the task of `model`: of one with new parts to give labels, else to write."""
+    if new_parts(model):
+        return "SEQ_CLS"
+    return "SEQ_2_SEQ_LM" if model.config.is_encoder_decoder else "CAUSAL_LM"
 
 
 def unknown_architecture(model: PreTrainedModel, method: str, what: str) -> Problem:

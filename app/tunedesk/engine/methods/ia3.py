@@ -18,7 +18,8 @@ _PLACES = (
     (r".*\.self_attn\.[kv]_proj", r".*\.mlp\.down_proj"),  # LLaMA, Mistral, Qwen, Gemma
     (r".*\.self_attn\.qkv_proj", r".*\.mlp\.down_proj"),  # Phi-3
     (r".*\.self_attn\.[kv]_proj", r".*\.mlp\.fc2"),  # Phi
-    (r".*\.self_attn\.[kv]_proj", r".*\.\d+\.fc2"),  # OPT
+    (r".*\.(self|encoder)_attn\.[kv]_proj", r".*\.\d+\.fc2"),  # OPT, BART
+    (r".*\.(SelfAttention|EncDecAttention)\.[kv]", r".*\.DenseReluDense\.wo"),  # T5
     (r".*\.attn\.[kv]_proj", r".*\.mlp\.fc_out"),  # GPT-J
     (r".*\.attn\.c_attn", r".*\.mlp\.c_proj"),  # GPT-2
     (r".*\.(self_)?attention\.query_key_value", r".*\.mlp\.dense_4h_to_h"),  # GPT-NeoX, Falcon, BLOOM
@@ -45,7 +46,7 @@ def attach(model: PreTrainedModel, setting: Setting) -> PeftTuned:
     outputs, inputs = fitting[0]
     new = new_parts(model)
     config = IA3Config(
-        task_type=task_type(new),
+        task_type=task_type(model),
         modules_to_save=heads(new),
         target_modules=f"{outputs}|{inputs}",
         feedforward_modules=inputs,

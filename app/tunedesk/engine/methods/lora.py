@@ -108,7 +108,7 @@ def attach_plain(
 def family(model: PreTrainedModel, setting: Setting, new: list[str]) -> dict[str, Any]:
     """What the configurations of LoRA and its kin have in common; `new` parts get no adapter and are trained whole."""
     return {
-        "task_type": task_type(new),
+        "task_type": task_type(model),
         "modules_to_save": heads(new),
         "exclude_modules": rf"({'|'.join(map(re.escape, new))})(\..*)?" if new else None,
         "lora_alpha": _whole(setting.alpha),

@@ -128,7 +128,7 @@ def _head(model: PreTrainedModel) -> list[str]:
 
 def _attach(model: PreTrainedModel, setting: Setting, kind: str, trained: list[str], untied: bool = False) -> OwnTuned:
     checkpoint_activations(model, setting.checkpointing)
-    config = {"peft_type": kind, "task_type": task_type(new_parts(model)), "trained": trained, "untied": untied}
+    config = {"peft_type": kind, "task_type": task_type(model), "trained": trained, "untied": untied}
     tuned = WholeModel(model, config, keep=False)
     model.requires_grad_(False)
     in_fp32(list(tuned._trained.values()))

@@ -59,9 +59,10 @@ class FindingsCard(Card):
             return
         items = [self._item(finding, info) for finding in info.findings]
         if not any(item.status == "warn" for item in items):
-            sound = self.tr("Format, roles and held-out rows are sound")
-            if info.labels:
-                sound = self.tr("Format, labels and held-out rows are sound")
+            sound = {
+                "chat": self.tr("Format, roles and held-out rows are sound"),
+                "classification": self.tr("Format, labels and held-out rows are sound"),
+            }.get(info.task, self.tr("Format, columns and held-out rows are sound"))
             items.append(CheckItem("sound", "ok", sound, self.tr("Every row can be learned from.")))
         self.list.set_items(items)
 

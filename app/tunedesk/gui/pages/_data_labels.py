@@ -29,10 +29,10 @@ class LabelsCard(Card):
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
         self.hide()
 
-    def show_labels(self, labels: Sequence[LabelCount]) -> None:
-        """Show these labels with their rows."""
+    def show_labels(self, labels: Sequence[LabelCount], *, several: bool = False) -> None:
+        """Show these labels with their rows; `several` of them may belong to one row."""
         self.setVisible(bool(labels))
         most = max((label.rows for label in labels), default=1)
         ordered = sorted(labels, key=lambda label: -label.rows)
         self.list.set_bars([Bar(label.name, label.rows / most, words.count(label.rows)) for label in ordered])
-        self.note.setText(self.tr("Rows with each"))
+        self.note.setText(self.tr("Rows with each; a row may have several") if several else self.tr("Rows with each"))

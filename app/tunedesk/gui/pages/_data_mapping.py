@@ -8,26 +8,37 @@ from typing import Final
 from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QComboBox, QHBoxLayout, QSizePolicy, QVBoxLayout, QWidget
 
-from tunedesk.core.describe import TaskKind
 from tunedesk.core.problems import Problem
 from tunedesk.core.project import COLUMNS_THERE
+from tunedesk.gui.task_words import RowKind
 from tunedesk.gui.widgets import Button, Card, Field
 
-ROLES: Final[dict[TaskKind, tuple[str, ...]]] = {
-    "chat": ("prompt", "completion"),
-    "completion": ("text",),
+ROLES: Final[dict[RowKind, tuple[str, ...]]] = {
+    "chat": ("system", "prompt", "completion"),
+    "completion": ("prompt", "text"),
     "classification": ("text", "text_pair", "label"),
+    "seq2seq": ("prompt", "completion"),
+    "preference": ("prompt", "chosen", "rejected"),
+    "rated": ("prompt", "completion", "label"),
 }
-OPTIONAL: Final = "text_pair"
+OPTIONAL: Final[dict[RowKind, tuple[str, ...]]] = {
+    "chat": ("system",),
+    "completion": ("prompt",),
+    "classification": ("text_pair",),
+    "preference": ("prompt",),
+}
+"""The parts that a row can do without."""
 
 _LIKELY: Final = {
     "prompt": ("prompt", "question", "instruction", "input", "user", "customer"),
     "completion": ("completion", "answer", "response", "reply", "output", "assistant"),
     "text": ("text", "content", "body", "sentence", "comment", "review", "message"),
     "text_pair": ("pair", "sentence2", "hypothesis"),
+    "system": ("system", "persona"),
+    "chosen": ("chosen", "better", "preferred", "accepted", "winner"),
+    "rejected": ("rejected", "worse", "loser"),
     "label": ("label", "class", "category", "sentiment", "topic", "intent", "rating", "kind", "type", "target"),
 }
-
 
 _COUNTERS: Final = ("id", "index", "number", "nr", "date")
 """Columns that hold no text."""
@@ -39,13 +50,30 @@ def columns_in(problem: Problem) -> tuple[str, ...]:
     return tuple(dict.fromkeys(re.findall(r"'([^']+)'", names)))
 
 
-def guess_column(role: str, names: tuple[str, ...], otherwise: int) -> int:
-    """The place of the column that most likely plays `role`."""
+def guess_columns(rows: RowKind, names: tuple[str, ...]) -> dict[str, int]:
+    """The place of the column that most likely plays each part of `rows`; -1 for one that can be done without.
+
+    A name that says so decides; what is left over goes to the parts in their order.
+    """
+    found = {role: _named(role, names) for role in ROLES[rows]}
+    needed = [role for role in ROLES[rows] if role not in OPTIONAL.get(rows, ())]
+    for role in OPTIONAL.get(rows, ()):
+        if found[role] in [found[other] for other in needed]:
+            found[role] = -1
+    places = [place for place, name in enumerate(names) if name.lower() not in _COUNTERS] or [0]
+    for role in needed:
+        if found[role] < 0:
+            left = [place for place in places if place not in found.values()] or places
+            found[role] = left[0]
+    return found
+
+
+def _named(role: str, names: tuple[str, ...]) -> int:
     for word in _LIKELY[role]:
         for place, name in enumerate(names):
             if word in name.lower():
                 return place
-    return otherwise
+    return -1
 
 
 class MappingCard(Card):
@@ -58,15 +86,19 @@ class MappingCard(Card):
         super().__init__("", parent=parent)
         self.setObjectName("mapping")
         self.set_title(self.tr("Which column is what?"))
-        self._task: TaskKind = "chat"
+        self._rows: RowKind = "chat"
         self._names: tuple[str, ...] = ()
         self.fields = {
-            "prompt": self._field("columnPrompt", self.tr("The question"), self.tr("What the model reads")),
-            "completion": self._field("columnCompletion", self.tr("The answer"), self.tr("What it learns to write")),
-            "text": self._field("columnText", self.tr("The text"), ""),
-            "text_pair": self._field("columnPair", self.tr("A second text"), self.tr("If texts come in pairs")),
-            "label": self._field("columnLabel", self.tr("The label"), self.tr("What it learns to tell")),
+            "system": self._field("columnSystem"),
+            "prompt": self._field("columnPrompt"),
+            "completion": self._field("columnCompletion"),
+            "chosen": self._field("columnChosen"),
+            "rejected": self._field("columnRejected"),
+            "text": self._field("columnText"),
+            "text_pair": self._field("columnPair"),
+            "label": self._field("columnLabel"),
         }
+        self._name_fields()
         self.boxes: dict[str, QComboBox] = {role: field.control for role, field in self.fields.items()}  # type: ignore[misc]
         self.use = Button(self.tr("Use these columns"), "primary")
         self.use.setObjectName("useColumns")
@@ -74,12 +106,43 @@ class MappingCard(Card):
         self.add_layout(self._build_row())
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
 
-    def _field(self, name: str, label: str, about: str) -> Field:
+    def _field(self, name: str) -> Field:
         box = QComboBox()
         box.setObjectName(name)
         box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         box.setMinimumContentsLength(8)
-        return Field(label, box, about)
+        return Field("", box, "")
+
+    def _name_fields(self) -> None:
+        """Say what each part is for the rows that are asked about."""
+        said = {
+            "system": (self.tr("Instructions"), self.tr("What it is told first")),
+            "prompt": (self.tr("The question"), self.tr("What the model reads")),
+            "completion": (self.tr("The answer"), self.tr("What it learns to write")),
+            "chosen": (self.tr("Better answer"), self.tr("What it learns to prefer")),
+            "rejected": (self.tr("Worse answer"), self.tr("What it learns to shun")),
+            "text": (self.tr("The text"), self.tr("What it learns to go on with")),
+            "text_pair": (self.tr("A second text"), self.tr("If texts come in pairs")),
+            "label": (self.tr("The label"), self.tr("What it learns to tell")),
+        }
+        match self._rows:
+            case "classification":
+                said["text"] = (self.tr("The text"), self.tr("What it reads"))
+            case "seq2seq":
+                said["prompt"] = (self.tr("Text"), self.tr("What the model reads"))
+                said["completion"] = (self.tr("Result"), self.tr("What it learns to write"))
+            case "completion":
+                said["prompt"] = (self.tr("The beginning"), self.tr("If a part is only read"))
+                said["text"] = (self.tr("The text"), self.tr("What it learns to write"))
+            case "rated":
+                said["completion"] = (self.tr("The answer"), self.tr("What was rated"))
+                said["label"] = (self.tr("Rating"), self.tr("Good or bad"))
+            case _:
+                pass
+        for role, field in self.fields.items():
+            label, about = said[role]
+            field.set_label(label)
+            field.set_help(about)
 
     def _build_row(self) -> QHBoxLayout:
         row = QHBoxLayout()
@@ -93,38 +156,36 @@ class MappingCard(Card):
         row.addLayout(column)
         return row
 
-    def ask(self, names: tuple[str, ...], task: TaskKind) -> None:
-        """Ask which of the columns `names` are what `task` needs; without names there is nothing to ask."""
+    def ask(self, names: tuple[str, ...], rows: RowKind) -> None:
+        """Ask which of the columns `names` are what `rows` are made of; without names there is nothing to ask."""
         self.setVisible(bool(names))
-        if (names, task) == (self._names, self._task):
+        if (names, rows) == (self._names, self._rows):
             return
-        self._names, self._task = names, task
-        labelled = task == "classification"
-        self.fields["text"].set_help(self.tr("What it reads") if labelled else self.tr("What it learns to go on with"))
+        self._names, self._rows = names, rows
+        self._name_fields()
         for role, field in self.fields.items():
-            field.setVisible(role in ROLES[task])
+            field.setVisible(role in ROLES[rows])
             field.set_error("")
-        places = [place for place, name in enumerate(names) if name.lower() not in _COUNTERS] or [0]
-        for count, role in enumerate(role for role in ROLES[task] if role != OPTIONAL):
-            self._fill(role, guess_column(role, names, places[min(count, len(places) - 1)]))
-        if OPTIONAL in ROLES[task]:
-            self._fill(OPTIONAL, guess_column(OPTIONAL, names, -1) + 1)
+        for role, place in guess_columns(rows, names).items():
+            self._fill(role, place + 1 if role in OPTIONAL.get(rows, ()) else place)
 
     def _fill(self, role: str, place: int) -> None:
         box = self.boxes[role]
         box.clear()
-        if role == OPTIONAL:
+        if role in OPTIONAL.get(self._rows, ()):
             box.addItem(self.tr("None"), "")
         for name in self._names:
             box.addItem(name, name)
         box.setCurrentIndex(place)
 
     def _take(self) -> None:
-        chosen = {role: self.boxes[role].currentData() for role in ROLES[self._task]}
+        chosen = {role: self.boxes[role].currentData() for role in ROLES[self._rows]}
         columns = {role: name for role, name in chosen.items() if name}
-        last = self.fields[ROLES[self._task][-1]]
+        last = self.fields[ROLES[self._rows][-1]]
         if len(set(columns.values())) < len(columns):
             last.set_error(self.tr("Choose different columns"))
             return
         last.set_error("")
+        if self._rows == "completion" and "prompt" in columns:
+            columns["completion"] = columns.pop("text")
         self.taken.emit(columns)

@@ -7,7 +7,7 @@ from PySide6.QtWidgets import QComboBox, QDoubleSpinBox, QHBoxLayout, QSizePolic
 
 from tunedesk.core.hardware import GIB
 from tunedesk.core.plan import Plan
-from tunedesk.core.project import Project
+from tunedesk.core.project import Project, rows_of
 from tunedesk.gui import task_words, words
 from tunedesk.gui.pages._parts import SignedList, editing
 from tunedesk.gui.pages._plans import effect
@@ -83,7 +83,7 @@ class SettledCard(Card):
 
     def _show_words(self, project: Project, plan: Plan) -> None:
         resolved = plan.resolved
-        at_once = task_words.rows(resolved.micro_batch_size, project.spec.task.kind)
+        at_once = task_words.rows(resolved.micro_batch_size, rows_of(project.spec.task, project.data))
         title = self.tr("%1 at a time").replace("%1", at_once)
         if resolved.gradient_accumulation_steps > 1:
             times = words.count(resolved.gradient_accumulation_steps)
@@ -91,6 +91,8 @@ class SettledCard(Card):
         if project.data and project.data.labels:
             labels = words.count(len(project.data.labels))
             title += self.tr(", with a new output layer for %1 labels").replace("%1", labels)
+        elif project.data and project.data.span is not None:
+            title += self.tr(", with a new output layer for a number")
         self.headline.setText(title)
         self.lines.set_lines(self._lines(project, plan))
 
@@ -102,7 +104,7 @@ class SettledCard(Card):
         if training.max_steps is not None:
             passes = self.tr("at most")
             steps = self.tr("%1 steps %3, each after %2.")
-        rows = task_words.rows(each, project.spec.task.kind)
+        rows = task_words.rows(each, rows_of(project.spec.task, project.data))
         steps = steps.replace("%1", words.count(resolved.total_steps)).replace("%2", rows)
         lines: list[tuple[str, str, Tone]] = [(steps.replace("%3", passes), "tick", "ok")]
         lines.append((self._check_line(project, plan), "tick", "ok"))
@@ -113,10 +115,10 @@ class SettledCard(Card):
         held = project.data.eval_rows if project.data else 0
         if not held:
             text = self.tr("Nothing is held out, so the loss on unseen %1 is not known.")
-            return text.replace("%1", task_words.row_names(project.spec.task.kind))
+            return text.replace("%1", task_words.row_names(rows_of(project.spec.task, project.data)))
         text = self.tr("Every %1 it is checked on %2 held-out %3 and saved.")
         steps = words.several(plan.resolved.eval_steps, self.tr("step"), self.tr("steps"))
-        names = task_words.row_names(project.spec.task.kind)
+        names = task_words.row_names(rows_of(project.spec.task, project.data))
         return text.replace("%1", steps).replace("%2", words.count(held)).replace("%3", names)
 
     def _rate_line(self, project: Project, plan: Plan) -> str:
@@ -176,7 +178,7 @@ class SettledCard(Card):
         }
         for name, text in helps.items():
             self.fields[name].set_help(text)
-        at_once = self.tr("%1 at a time").replace("%1", task_words.row_names(project.spec.task.kind))
+        at_once = self.tr("%1 at a time").replace("%1", task_words.row_names(rows_of(project.spec.task, project.data)))
         self.fields["micro_batch_size"].set_label(at_once[:1].upper() + at_once[1:])
 
     def _precision_help(self, plan: Plan) -> str:

@@ -37,6 +37,8 @@ class ModelWords(QObject):
             template = self.tr("Yes, it knows turns of a conversation")
         elif model.kind == "encoder":
             template = self.tr("Not needed, it answers with a label")
+        elif model.kind == "seq2seq":
+            template = self.tr("Not needed, it reads one text and writes another")
         return [
             family,
             size.replace("%3", model.dtype),
@@ -54,21 +56,29 @@ class ModelWords(QObject):
         names: dict[TaskKind, str] = {
             "chat": self.tr("conversations"),
             "completion": self.tr("going on with a text"),
-            "classification": self.tr("giving each text a label"),
+            "classification": self.tr("labels for texts"),
+            "seq2seq": self.tr("turning one text into another"),
+            "preference": self.tr("preferring better answers"),
         }
-        text = self.tr(" and ").join(names[task] for task in model.tasks)
+        text = words.listed([names[task] for task in model.tasks])
         return text[:1].upper() + text[1:] if text else self.tr("Nothing that TuneDesk does yet")
 
     def task_note(self, model: ModelInfo | None, task: TaskKind) -> str:
-        """What this model will learn, and that the task has followed it."""
+        """What this model will learn as things stand, and where that is chosen."""
         if model is None or task not in model.tasks:
             return words.DASH
+        if model.kind == "encoder":
+            return self.tr(
+                "It is an encoder: it reads a text and gives it labels or a number. So the task is now classification, "
+                "and the data is texts with labels."
+            )
+        if model.kind == "seq2seq":
+            return self.tr("It reads one text and writes another, so the data is pairs of texts.")
         notes: dict[TaskKind, str] = {
-            "chat": self.tr("It writes, so it learns to answer in conversations. Data can be read as plain text too."),
-            "completion": self.tr("It writes, so it learns to go on with plain text."),
-            "classification": self.tr(
-                "It is an encoder: it reads a text and gives it a label. So the task is now classification, and the "
-                "data is texts with labels."
-            ),
+            "chat": self.tr("It will learn to answer in conversations."),
+            "completion": self.tr("It will learn to go on with plain text."),
+            "classification": self.tr("It will learn to give texts labels or a number, by a new output layer."),
+            "preference": self.tr("It will learn to prefer better answers."),
         }
-        return notes[task]
+        more = self.tr("What it should learn is chosen on the Data page.") if len(model.tasks) > 1 else ""
+        return f"{notes[task]} {more}".strip()

@@ -21,12 +21,16 @@ from PySide6.QtWidgets import (
 )
 
 from tunedesk.core.plan import Plan
-from tunedesk.core.spec import TrainingSection
+from tunedesk.core.spec import TaskSection, TrainingSection
 from tunedesk.gui import words
 from tunedesk.gui.session import Session
 from tunedesk.gui.widgets import Button, Card, Field, Label, Rule
 
 AUTO: Final = "auto"
+BETA: Final = "beta"
+"""The one field of the task that stands among those of training."""
+AUTO_BETA: Final = "0.1"
+"""What it is on auto."""
 
 
 def choices_of(annotation: Any) -> tuple[object, ...]:
@@ -88,8 +92,14 @@ def typed(value: object) -> str:
 
 def faults(values: dict[str, object]) -> dict[str, str]:
     """What is wrong with each value, by field; empty when all can be used."""
+    training = {name: value for name, value in values.items() if name != BETA}
+    task = {name: value for name, value in values.items() if name == BETA}
+    return {**_faults_of(TrainingSection, training), **_faults_of(TaskSection, task)}
+
+
+def _faults_of(section: type[TrainingSection | TaskSection], values: dict[str, object]) -> dict[str, str]:
     try:
-        TrainingSection.model_validate(values)
+        section.model_validate(values)
     except ValidationError as error:
         found: dict[str, str] = {}
         for item in error.errors():
@@ -97,6 +107,11 @@ def faults(values: dict[str, object]) -> dict[str, str]:
                 found[str(item["loc"][0])] = item["msg"].replace("Input should be", "Must be")
         return found
     return {}
+
+
+def field_of(name: str) -> FieldInfo:
+    """The field of the run file that is called `name`."""
+    return TaskSection.model_fields[BETA] if name == BETA else TrainingSection.model_fields[name]
 
 
 class SettingsDialog(QDialog):
@@ -115,7 +130,7 @@ class SettingsDialog(QDialog):
         column.addWidget(self._build_scroll(), 1)
         column.addWidget(Rule())
         column.addLayout(self._build_buttons())
-        self.show_values(session.project.spec.training, session.project.plan)
+        self.show_values(session.project.spec.training, session.project.plan, session.project.spec.task.beta)
 
     # Building.
 
@@ -148,8 +163,10 @@ class SettingsDialog(QDialog):
         groups = [
             (self.tr("Learning"), [*learning, "max_grad_norm", "seed"]),
             (self.tr("Memory and speed"), [*memory, "precision", "device"]),
-            (self.tr("Checks and checkpoints"), ["eval_steps", "save_steps", "keep_checkpoints"]),
+            (self.tr("Checks and checkpoints"), ["eval_steps", "save_steps", "keep_checkpoints", "forgetting"]),
         ]
+        if self.session.project.spec.task.kind == "preference":
+            groups.insert(0, (self.tr("Preference"), [BETA]))
         placed = {name for _, names in groups for name in names}
         rest = [name for name in TrainingSection.model_fields if name not in placed]
         return [*groups, (self.tr("More"), rest)] if rest else groups
@@ -160,7 +177,7 @@ class SettingsDialog(QDialog):
         grid.setHorizontalSpacing(24)
         grid.setVerticalSpacing(12)
         for place, name in enumerate(names):
-            field = self._field(name, TrainingSection.model_fields[name])
+            field = self._field(name, field_of(name))
             grid.addWidget(field, place // 2, place % 2, Qt.AlignmentFlag.AlignTop)
         grid.setColumnStretch(0, 1)
         grid.setColumnStretch(1, 1)
@@ -204,6 +221,8 @@ class SettingsDialog(QDialog):
             "save_steps": self.tr("Steps between checkpoints"),
             "keep_checkpoints": self.tr("Checkpoints kept"),
             "seed": self.tr("Seed"),
+            "forgetting": self.tr("Check what it forgets"),
+            BETA: self.tr("How hard the old model holds it (beta)"),
         }
         return labels.get(name, name.replace("_", " ").capitalize())
 
@@ -213,7 +232,7 @@ class SettingsDialog(QDialog):
         row.setSpacing(8)
         self.reset = Button(self.tr("Back to the defaults"), "quiet")
         self.reset.setObjectName("reset")
-        self.reset.clicked.connect(lambda: self.show_values(TrainingSection(), self.session.project.plan))
+        self.reset.clicked.connect(lambda: self.show_values(TrainingSection(), self.session.project.plan, AUTO))
         self.hint = Label("", "secondary", "bad")
         self.hint.setObjectName("hint")
         self.cancel = Button(self.tr("Cancel"), "plain")
@@ -231,10 +250,11 @@ class SettingsDialog(QDialog):
 
     # Values.
 
-    def show_values(self, training: TrainingSection, plan: Plan | None) -> None:
+    def show_values(self, training: TrainingSection, plan: Plan | None, beta: float | str = AUTO) -> None:
         """Fill every field; what is on auto says which value that is."""
         for name, field in self.fields.items():
-            value, resolved = getattr(training, name), resolved_text(plan, name)
+            value = beta if name == BETA else getattr(training, name)
+            resolved = AUTO_BETA if name == BETA else resolved_text(plan, name)
             control = field.control
             if isinstance(control, QComboBox):
                 self._fill_combo(control, value, resolved)
@@ -266,7 +286,7 @@ class SettingsDialog(QDialog):
         return names.get(str(choice), str(choice))
 
     def _placeholder(self, name: str, resolved: str) -> str:
-        annotation = TrainingSection.model_fields[name].annotation
+        annotation = field_of(name).annotation
         if allows_auto(annotation):
             return f"{AUTO} ({resolved})" if resolved else AUTO
         return self.tr("no limit") if allows_none(annotation) else ""
@@ -279,7 +299,7 @@ class SettingsDialog(QDialog):
             if isinstance(control, QComboBox):
                 found[name] = control.currentData()
             elif isinstance(control, QLineEdit):
-                found[name] = parse(control.text(), TrainingSection.model_fields[name].annotation)
+                found[name] = parse(control.text(), field_of(name).annotation)
         return found
 
     def _check(self, name: str) -> None:
@@ -296,6 +316,9 @@ class SettingsDialog(QDialog):
             self.hint.setText(self.tr("Some values cannot be used yet"))
             first.control.setFocus()
             return
+        beta = values.pop(BETA, None)
+        if isinstance(beta, int | float | str):
+            self.session.set_beta(beta)
         self.session.set_training(**values)
         self.accept()
 

@@ -1,18 +1,39 @@
-"""How many held-out texts a classifier gets right: now, at its best, and before training."""
+"""What the checks on held-out rows found beside the loss: now, at its best, and before training."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import Final
 
 from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QGridLayout, QWidget
 
 from tunedesk.core.events import Evaluated
+from tunedesk.core.measures import MEASURES, measures_in
 from tunedesk.core.state import RunState
-from tunedesk.gui import words
+from tunedesk.gui import task_words, words
+from tunedesk.gui.pages._parts import clear
 from tunedesk.gui.widgets import Card, ElidedLabel, Label
 
-COLUMNS: Final = ("right", "accuracy", "f1", "loss")
+MOST: Final = 4
+"""So many figures stand beside each other."""
+_BY_KEY: Final = {measure.key: measure for measure in MEASURES}
+_SHORT: Final = {"macro_f1": "f1", "micro_f1": "micro"}
+_ROWS: Final = ("latest", "best", "base")
+
+
+def columns_of(metrics: Mapping[str, float]) -> tuple[str, ...]:
+    """The figures that tell most of a check with `metrics`; none of one that has the loss alone.
+
+    One label for each text is counted too; the loss of numbers is the square of their RMSE.
+    """
+    keys = [measure.key for measure, _ in measures_in(metrics) if measure.key != "perplexity"]
+    if not keys:
+        return ()
+    first = ("right",) if "accuracy" in keys and "micro_f1" not in keys else ()
+    last = () if "rmse" in keys else ("loss",)
+    return (*first, *keys, *last)[: MOST + 1]
 
 
 class ChecksCard(Card):
@@ -20,39 +41,56 @@ class ChecksCard(Card):
 
     def __init__(self, *, parent: QWidget | None = None) -> None:
         super().__init__("", parent=parent)
-        self.set_title(self.tr("Held-out texts"))
+        self.set_title(self.tr("Held-out data"))
         self.body.setContentsMargins(15, 11, 15, 11)
         self.body.setSpacing(4)
         self.setObjectName("checksCard")
         self._grid = QGridLayout()
-        self._grid.setHorizontalSpacing(12)
+        self._grid.setHorizontalSpacing(10)
         self._grid.setVerticalSpacing(0)
-        heads = {
-            "right": (self.tr("Right"), ""),
-            "accuracy": (self.tr("Share"), self.tr("The share of texts that get the right label.")),
-            "f1": (self.tr("Macro-F1"), self.tr("How well each label is found, the mean over labels. 1 is perfect.")),
-            "loss": (self.tr("Loss"), self.tr("How unsure the model is of the right labels. Lower is better.")),
-        }
-        for column, (text, tip) in enumerate(heads.values(), start=1):
-            head = self._cell(text, 0, column, "secondary", "t2")
-            head.setToolTip(tip)
-        rows = {"latest": self.tr("Latest"), "best": self.tr("Best, kept"), "base": self.tr("Before")}
+        self._grid.setColumnStretch(0, 1)
+        self._columns: tuple[str, ...] = ()
         self._names: dict[str, Label] = {}
         self._cells: dict[str, dict[str, Label]] = {}
-        for row, (key, text) in enumerate(rows.items(), start=1):
-            self._names[key] = Label(text, "secondary", "t2")
+        self.add_layout(self._grid)
+        self.about = ElidedLabel("", "secondary", "t2")
+        self.about.setObjectName("checksAbout")
+        self.add(self.about)
+        self.hide()
+
+    def _title_of(self, column: str) -> tuple[str, str]:
+        """The title of a column and what it means."""
+        heads = {
+            "right": (self.tr("Right"), self.tr("How many texts get the right label.")),
+            "accuracy": (self.tr("Share"), self.tr("The share of texts that get the right label.")),
+            "loss": (self.tr("Loss"), self.tr("How unsure the model is of what is right. Lower is better.")),
+            "reward_margin": (self.tr("Margin"), self.tr(_BY_KEY["reward_margin"].meaning)),
+        }
+        if column == "accuracy" and "right" not in self._columns:
+            return self.tr("Exact"), self.tr("The share of texts that get exactly their labels.")
+        if column in heads:
+            return heads[column]
+        measure = _BY_KEY[column]
+        return self.tr(measure.title), self.tr(measure.meaning)
+
+    def _build(self, columns: tuple[str, ...]) -> None:
+        clear(self._grid)
+        self._columns = columns
+        for place, column in enumerate(columns, start=1):
+            title, meaning = self._title_of(column)
+            head = self._cell(title, 0, place, "secondary", "t2")
+            head.setToolTip(meaning)
+        titles = {"latest": self.tr("Latest"), "best": self.tr("Best, kept"), "base": self.tr("Before")}
+        for row, key in enumerate(_ROWS, start=1):
+            self._names[key] = Label(titles[key], "secondary", "t2")
             self._grid.addWidget(self._names[key], row, 0)
             self._cells[key] = {
-                name: self._cell(words.DASH, row, column, "strong" if name == "right" else "body", "t1")
-                for column, name in enumerate(COLUMNS, start=1)
+                name: self._cell(words.DASH, row, place, "strong" if place == 1 else "body", "t1")
+                for place, name in enumerate(columns, start=1)
             }
             for name, cell in self._cells[key].items():
-                cell.setObjectName(f"{key}_{name}")
-        self._grid.setColumnStretch(0, 1)
-        self.add_layout(self._grid)
-        about = self.tr("In macro-F1 a rare label counts like any other.")
-        self.add(ElidedLabel(about, "secondary", "t2"))
-        self.hide()
+                cell.setObjectName(f"{key}_{_SHORT.get(name, name)}")
+                cell.setToolTip(self._title_of(name)[1])
 
     def _cell(self, text: str, row: int, column: int, role: str, tone: str) -> Label:
         label = Label(text, role, tone)  # type: ignore[arg-type]
@@ -60,31 +98,47 @@ class ChecksCard(Card):
         return label
 
     def show_state(self, state: RunState) -> None:
-        """Show the checks of a classifier; a run without such measures has no card."""
-        checks = [check for check in state.evaluations if "accuracy" in check.metrics]
+        """Show the checks; a run without such measures has no card."""
+        checks = [check for check in state.evaluations if columns_of(check.metrics)]
         self.setVisible(bool(checks))
         if not checks:
             return
+        columns = columns_of(checks[-1].metrics)
+        if columns != self._columns:
+            self._build(columns)
         rows = state.began.eval_rows if state.began else 0
-        self.set_title(self.tr("Of {0} held-out texts").format(words.count(rows)))
+        if "preference_accuracy" in columns:
+            self.set_title(self.tr("Of {0} held-out answers").format(words.count(rows)))
+        else:
+            self.set_title(self.tr("Of {0} held-out texts").format(words.count(rows)))
+        self.about.setText(self._meaning(columns))
         base = checks[0] if checks[0].step == 0 else None
         latest = checks[-1] if checks[-1] is not base else None
         for key, check in (("latest", latest), ("best", state.best), ("base", base)):
             self._show(key, check, rows)
 
+    def _meaning(self, columns: tuple[str, ...]) -> str:
+        if "macro_f1" in columns:
+            return self.tr("In macro-F1 a rare label counts like any other.")
+        return self.tr(_BY_KEY[columns[1] if columns[0] in ("right", "exact_match") else columns[0]].meaning)
+
     def _show(self, key: str, check: Evaluated | None, rows: int) -> None:
-        values = dict.fromkeys(COLUMNS, words.DASH)
-        if check is not None and "accuracy" in check.metrics:
-            accuracy = check.metrics["accuracy"]
-            values = {
-                "right": words.count(round(accuracy * rows)),
-                "accuracy": words.share(accuracy),
-                "f1": words.number(check.metrics.get("macro_f1", float("nan")), 3),
-                "loss": words.loss(check.loss),
-            }
+        values = {name: self._value(name, check, rows) for name in self._columns}
         for name, cell in self._cells[key].items():
             cell.setText(values[name])
         said = ", ".join([self._names[key].text(), *values.values()])
-        self._cells[key]["right"].setAccessibleName(said)
+        self._cells[key][self._columns[0]].setAccessibleName(said)
         if check is not None:
             self._names[key].setToolTip(self.tr("Step {0}").format(words.count(check.step)))
+
+    def _value(self, name: str, check: Evaluated | None, rows: int) -> str:
+        if check is None or not check.metrics:
+            return words.DASH
+        if name == "loss":
+            return words.loss(check.loss)
+        if name == "right":
+            return words.count(round(check.metrics["accuracy"] * rows))
+        value = check.metrics.get(name, math.nan)
+        if name in ("accuracy", "preference_accuracy", "exact_match") and math.isfinite(value):
+            return words.share(value)
+        return task_words.measured(_BY_KEY[name], value)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from PySide6.QtCore import QLocale, Signal
 from PySide6.QtWidgets import QLineEdit, QVBoxLayout, QWidget
 
+from tunedesk.core.matching import TASK_WORDS
 from tunedesk.core.methods import method
 from tunedesk.core.paths import runs_dir
 from tunedesk.core.plan import Plan
 from tunedesk.core.project import Project
-from tunedesk.gui import method_words, words
+from tunedesk.gui import method_words, task_words, words
 from tunedesk.gui.pages._parts import SignedList
 from tunedesk.gui.runs_list import data_stem, run_names
 from tunedesk.gui.session import Session
@@ -95,7 +96,10 @@ class ReadyPanel(QWidget):
     def _facts(self, project: Project) -> list[tuple[str, str]]:
         plan = project.plan
         labels = [(self.tr("Labels"), self._labels(project))] if project.spec.task.kind == "classification" else []
+        if project.data and project.data.span is not None:
+            labels = [(self.tr("Numbers"), task_words.span(project.data))]
         return [
+            (self.tr("It learns to"), self._task(project)),
             (self.tr("Model"), project.model.name if project.model else ""),
             (self.tr("Data"), self._data(project)),
             *labels,
@@ -108,6 +112,14 @@ class ReadyPanel(QWidget):
             (self.tr("Memory"), self._memory(plan)),
             (self.tr("Saved in"), str(runs_dir())),
         ]
+
+    def _task(self, project: Project) -> str:
+        task = project.spec.task
+        said = self.tr(TASK_WORDS[task.kind])
+        if task.kind != "preference":
+            return said
+        beta = words.decimal(0.1 if task.beta == "auto" else task.beta)
+        return self.tr("{0} ({1}, beta {2})").format(said, task.preference_loss.upper(), beta)
 
     def _data(self, project: Project) -> str:
         data = project.data

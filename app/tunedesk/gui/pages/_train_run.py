@@ -6,20 +6,23 @@ import math
 from collections.abc import Callable, Sequence
 
 from PySide6.QtCore import QSize, Signal
-from PySide6.QtGui import QPainter, QPaintEvent
+from PySide6.QtGui import QPainter, QPaintEvent, QResizeEvent
 from PySide6.QtWidgets import (
+    QBoxLayout,
     QHBoxLayout,
     QStackedWidget,
     QVBoxLayout,
     QWidget,
 )
 
+from tunedesk.core.describe import DataInfo
 from tunedesk.core.plan import Plan
 from tunedesk.core.state import LogLine as StateLine
 from tunedesk.core.state import RunState
 from tunedesk.gui import words
 from tunedesk.gui.pages._points import GrowingPoints, Point
 from tunedesk.gui.pages._train_checks import ChecksCard
+from tunedesk.gui.pages._train_forgetting import ForgettingGauge
 from tunedesk.gui.pages._train_loss import LossCard
 from tunedesk.gui.pages._train_words import (
     elapsed,
@@ -45,6 +48,10 @@ from tunedesk.gui.widgets.charts import SmallChart
 MOST_LOG_LINES = 400
 MANY = 1000
 """From so many steps on the charts take turns."""
+
+
+BESIDE = 880
+"""Width from which the verdict has what was forgotten beside it."""
 
 
 class ProgressCard(Card):
@@ -96,8 +103,10 @@ class ProgressCard(Card):
 
     def _build_verdict(self) -> QWidget:
         whole = QWidget()
-        row = QHBoxLayout(whole)
-        row.setContentsMargins(0, 0, 0, 0)
+        self._ended = QBoxLayout(QBoxLayout.Direction.LeftToRight, whole)
+        self._ended.setContentsMargins(0, 0, 0, 0)
+        self._ended.setSpacing(12)
+        row = QHBoxLayout()
         row.setSpacing(12)
         self.sign = _Sign()
         row.addWidget(self.sign)
@@ -110,7 +119,17 @@ class ProgressCard(Card):
         column.addWidget(self.headline)
         column.addWidget(self.detail)
         row.addLayout(column, 1)
+        self.forgetting = ForgettingGauge()
+        self._ended.addLayout(row, 1)
+        self._ended.addWidget(self.forgetting)
         return whole
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """What was forgotten stands beside the verdict, or under it where there is no room."""
+        super().resizeEvent(event)
+        wide = self.width() >= Theme.of().px(BESIDE)
+        self.forgetting.set_beside(beside=wide)
+        self._ended.setDirection(QBoxLayout.Direction.LeftToRight if wide else QBoxLayout.Direction.TopToBottom)
 
     def show_state(self, state: RunState) -> None:
         """Show how far the run is, or how it ended."""
@@ -163,7 +182,9 @@ class ProgressCard(Card):
         self.sign.show_tone(said.tone)
         self.set_tone(said.tone)
         self.bar.set_value(1.0)
-        self.setAccessibleDescription(f"{said.headline} {said.text}")
+        self.forgetting.show_check(state.forgetting)
+        forgot = self.forgetting.accessibleName() if state.forgetting else ""
+        self.setAccessibleDescription(f"{said.headline} {said.text} {forgot}".strip())
         self.stack.setCurrentIndex(1)
 
 
@@ -343,6 +364,7 @@ class RunPanel(QWidget):
         self._drawn: object = None
         self._stale: set[str] = set()
         self._loss_next = True
+        self._labels: tuple[str, ...] = ()
         self._clear_points()
         self.progress = ProgressCard()
         self.loss = LossCard(view)
@@ -369,8 +391,12 @@ class RunPanel(QWidget):
         column.addWidget(self.memory)
         return side
 
-    def show_state(self, state: RunState, plan: Plan | None) -> None:
-        """Show the run as it is now."""
+    def show_state(self, state: RunState, plan: Plan | None, data: DataInfo | None = None) -> None:
+        """Show the run as it is now; `data` names the labels where the run itself does not."""
+        known = state.data or data
+        labels = tuple(label.name for label in known.labels) if known else ()
+        if labels != self._labels:
+            self._labels, self._stale = labels, {"loss", "small"}
         self.progress.show_state(state)
         if self._gather(state):
             self._stale = {"loss", "small"}
@@ -416,7 +442,8 @@ class RunPanel(QWidget):
         takes_turns = len(self.train.every) > MANY and not state.ended
         turn = {"loss" if self._loss_next else "small"} if takes_turns else {"loss", "small"}
         if "loss" in turn & self._stale:
-            self.loss.show_points(state, self.train, self.evals, total if self.train.every else total + 1)
+            total_shown = total if self.train.every else total + 1
+            self.loss.show_points(state, self.train, self.evals, total_shown, self._labels)
         if "small" in turn & self._stale:
             self._draw_small(state, total)
         self._stale -= turn

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from PySide6.QtCore import QCoreApplication
 
 from tunedesk.core.events import Evaluated, TrainingBegan
+from tunedesk.core.measures import MEASURES, Measure, measures_in
 from tunedesk.core.state import LogLine as StateLine
 from tunedesk.core.state import RunState
 from tunedesk.gui import task_words, words
@@ -40,6 +42,8 @@ def verdict(state: RunState) -> Verdict:
         return Verdict("info" if stopped else "ok", headline, _how_long(state))
     if "accuracy" in best.metrics:
         return _label_verdict(state, best, base)
+    if telling := most_telling(best.metrics):
+        return _measured_verdict(state, best, telling)
     if best.step == 0 or best.loss >= base:
         headline = tr("Held-out loss did not fall: {0} before, {1} at best.")
         return Verdict("warn", headline.format(words.loss(base), words.loss(best.loss)), _how_long(state))
@@ -48,7 +52,61 @@ def verdict(state: RunState) -> Verdict:
         words.loss(base), words.loss(best.loss), fall
     )
     kept = tr("The best, step {0}, is kept.").format(words.count(best.step))
-    return Verdict("ok", headline, f"{_how_long(state)} {kept}")
+    return Verdict("ok", headline, f"{_how_long(state)} {kept}{_perplexity(state, best)}")
+
+
+def _perplexity(state: RunState, best: Evaluated) -> str:
+    """What the perplexity came to, where it was measured."""
+    before = next((check.metrics.get("perplexity") for check in state.evaluations if check.step == 0), None)
+    now = best.metrics.get("perplexity")
+    if before is None or now is None or not (math.isfinite(before) and math.isfinite(now)):
+        return ""
+    return " " + tr("It wavers among {0} tokens, {1} before.").format(_few(now), _few(before))
+
+
+def _few(perplexity: float) -> str:
+    return words.number(perplexity, 1 if perplexity < 100 else 0)
+
+
+_TELLING = ("preference_accuracy", "rouge_l", "pearson")
+"""The measure of each task that is told first."""
+
+
+def most_telling(metrics: Mapping[str, float]) -> Measure | None:
+    """The measure that tells most of a run that gives no labels."""
+    return next((item for key in _TELLING for item in MEASURES if item.key == key and key in metrics), None)
+
+
+def _measured_verdict(state: RunState, best: Evaluated, telling: Measure) -> Verdict:
+    """How a run ended whose task has a measure of its own: its value, and what it was."""
+    now = best.metrics[telling.key]
+    before = next((check.metrics.get(telling.key) for check in state.evaluations if check.step == 0), None)
+    headline = _headlines()[telling.key].format(_said(telling, now))
+    if before is not None and math.isfinite(before):
+        headline = tr("{0}, {1} before training.").format(headline, _said(telling, before))
+    else:
+        headline = f"{headline}."
+    better = best.step > 0 and (before is None or not math.isfinite(before) or now > before)
+    others = [
+        f"{tr(item.title)} {task_words.measured(item, value)}"
+        for item, value in measures_in(best.metrics)
+        if item.key not in (telling.key, "perplexity")
+    ]
+    kept = tr("The best, step {0}, is kept.").format(words.count(best.step))
+    rest = f" {words.listed(others)}." if others else ""
+    return Verdict("ok" if better else "warn", headline, f"{_how_long(state)} {kept}{rest}")
+
+
+def _said(measure: Measure, value: float) -> str:
+    return words.share(value) if measure.form.endswith("%}") else task_words.measured(measure, value)
+
+
+def _headlines() -> dict[str, str]:
+    return {
+        "preference_accuracy": tr("Prefers the better held-out answer {0} of the time"),
+        "rouge_l": tr("ROUGE-L of held-out texts is {0}"),
+        "pearson": tr("Correlation with the right numbers is {0}"),
+    }
 
 
 def _label_verdict(state: RunState, best: Evaluated, base: float) -> Verdict:
@@ -59,14 +117,14 @@ def _label_verdict(state: RunState, best: Evaluated, base: float) -> Verdict:
     right = task_words.right_of(now, rows)
     kept = tr("The best, step {0}, is kept; held-out loss {1}, {2} before.")
     detail = f"{_how_long(state)} {kept.format(words.count(best.step), words.loss(best.loss), words.loss(base))}"
+    plain = "micro_f1" not in best.metrics
+    gets = tr("Gets {0} held-out texts right") if plain else tr("Gives {0} held-out texts exactly their labels")
     if untouched is None:
-        return Verdict("ok", tr("Gets {0} held-out texts right.").format(right), detail)
+        return Verdict("ok", f"{gets.format(right)}.", detail)
     before = task_words.right_of(untouched, rows).partition(" ")[0]
     if best.step == 0 or now <= untouched:
-        return Verdict(
-            "warn", tr("Gets {0} held-out texts right, and {1} before training.").format(right, before), detail
-        )
-    return Verdict("ok", tr("Gets {0} held-out texts right; {1} before training.").format(right, before), detail)
+        return Verdict("warn", tr("{0}, and {1} before training.").format(gets.format(right), before), detail)
+    return Verdict("ok", tr("{0}; {1} before training.").format(gets.format(right), before), detail)
 
 
 def _how_long(state: RunState) -> str:

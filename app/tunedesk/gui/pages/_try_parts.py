@@ -22,7 +22,7 @@ from tunedesk.core.events import Sampling, Side
 from tunedesk.gui import words
 from tunedesk.gui.chatting import Answer, Turn
 from tunedesk.gui.theme import MEASURES, Theme
-from tunedesk.gui.widgets import Button, Card, ElidedLabel, Field, Label
+from tunedesk.gui.widgets import Button, Card, ElidedLabel, Field, IconButton, Label
 
 SIDES: tuple[Side, ...] = ("base", "tuned")
 
@@ -42,20 +42,38 @@ class HeadCard(Card):
         self.what.setObjectName("what")
         self.loss = Label("", "secondary", "t2")
         self.loss.setObjectName("loss")
-        row = QHBoxLayout()
-        row.setContentsMargins(15, 7, 15, 7)
-        row.setSpacing(8)
-        row.addWidget(_Dot(side))
-        row.addWidget(self.name)
-        row.addWidget(self.what, 1)
-        row.addWidget(self.loss)
-        self.add_layout(row)
+        self._row = QHBoxLayout()
+        self._row.setContentsMargins(15, 7, 15, 7)
+        self._row.setSpacing(8)
+        self._row.addWidget(_Dot(side))
+        self._row.addWidget(self.name)
+        self._row.addWidget(self.what, 1)
+        self._row.addWidget(self.loss)
+        self.add_layout(self._row)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+
+    def put(self, button: QWidget) -> None:
+        """Put `button`, which holds the name, in the name's place."""
+        self._row.setContentsMargins(15, 5, 15, 5)
+        self._row.insertWidget(2, button)
+        self._row.insertStretch(3, 1)
+
+    def show_name(self, what: str) -> None:
+        """Name an adapter of which nothing is measured."""
+        self.what.setText(what)
+        self.loss.setText("")
+        self.setAccessibleName(f"{self.name.text()}, {what}")
 
     def show_facts(self, what: str, loss: float | None) -> None:
         """Name the model or the run, and its held-out loss."""
         self.what.setText(what)
         self.loss.setText(self.tr("Held-out loss {0}").format(words.loss(loss) if loss is not None else words.DASH))
+        self.setAccessibleName(f"{self.name.text()}, {what}, {self.loss.text()}")
+
+    def show_told(self, what: str, told: str) -> None:
+        """Name the model or the run, and what was measured on held-out rows."""
+        self.what.setText(what)
+        self.loss.setText(self.tr("Held-out data: {0}").format(told))
         self.setAccessibleName(f"{self.name.text()}, {what}, {self.loss.text()}")
 
     def show_right(self, what: str, right: str) -> None:
@@ -80,21 +98,31 @@ class _Dot(QWidget):
 
 
 class QuestionCard(QFrame):
-    """What the person said; it spans all columns."""
+    """What the person said; it spans all columns. The last question can be asked again."""
+
+    asked_again = Signal()
 
     def __init__(self, question: str, *, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.setObjectName("question")
         self.setAccessibleName(self.tr("You: {0}").format(question))
         row = QHBoxLayout(self)
-        row.setContentsMargins(16, 7, 16, 7)
+        row.setContentsMargins(16, 3, 8, 3)
         row.setSpacing(12)
         you = Label(self.tr("You"), "secondary", "t2")
-        you.setContentsMargins(0, 2, 0, 0)
+        you.setContentsMargins(0, 6, 0, 0)
         row.addWidget(you, 0, Qt.AlignmentFlag.AlignTop)
         said = Label(question, "strong", wrap=True, selectable=True)
         said.setObjectName("said")
+        said.setContentsMargins(0, 3, 0, 5)
         row.addWidget(said, 1)
+        self.again = IconButton("refresh", self.tr("Ask again"))
+        self.again.setObjectName("askAgain")
+        self.again.clicked.connect(self.asked_again)
+        policy = self.again.sizePolicy()
+        policy.setRetainSizeWhenHidden(True)
+        self.again.setSizePolicy(policy)
+        row.addWidget(self.again, 0, Qt.AlignmentFlag.AlignTop)
 
     def paintEvent(self, event: QPaintEvent) -> None:  # noqa: ARG002
         tokens = Theme.of().tokens
@@ -115,6 +143,9 @@ class AnswerCard(Card):
         self.setObjectName(f"answer_{side}")
         self._answer: Answer | None = None
         self._writing = False
+        self.voice = ElidedLabel("", "secondary", "t2")
+        self.voice.setObjectName("voice")
+        self.voice.hide()
         self.words = Label("", "body", wrap=True, selectable=True, rich=True)
         self.words.setObjectName("words")
         self.count = Label("", "secondary", "t2")
@@ -127,19 +158,24 @@ class AnswerCard(Card):
         row.addWidget(self.speed)
         self.body.setSpacing(6)
         self.body.setContentsMargins(15, 11, 15, 11)
+        self.add(self.voice)
         self.add(self.words)
         self.add_layout(row)
         self.body.addStretch(1)
         Theme.of().changed.connect(self._show_words)
 
-    def show_answer(self, answer: Answer | None, *, writing: bool) -> None:
-        """Show the answer as far as it is; None when this side was not asked."""
+    def show_answer(self, answer: Answer | None, *, writing: bool, named: bool = False) -> None:
+        """Show the answer as far as it is, and who gave it when `named`; None when this side was not asked."""
+        name = self.tr("Original") if self.side == "base" else self.tr("Tuned")
+        if answer and answer.voice and answer.voice.name:
+            name = answer.voice.name
+        self.voice.setText(name)
+        self.voice.setVisible(named)
         self._answer, self._writing = answer, writing
         self._show_words()
         self.count.setText(self._count())
         speed = answer.tokens / answer.seconds if answer and answer.seconds > 0 else None
         self.speed.setText(words.tokens_per_second(speed) if speed is not None else "")
-        name = self.tr("Original") if self.side == "base" else self.tr("Tuned")
         self.setAccessibleName(f"{name}: {answer.text if answer else self.count.text()}")
 
     def _show_words(self) -> None:
@@ -174,7 +210,8 @@ class TurnView(QWidget):
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(12)
-        column.addWidget(QuestionCard(turn.question))
+        self.question = QuestionCard(turn.question)
+        column.addWidget(self.question)
         row = QHBoxLayout()
         row.setSpacing(16)
         self.cards = {side: AnswerCard(side) for side in SIDES}
@@ -182,13 +219,16 @@ class TurnView(QWidget):
             row.addWidget(card, 1)
         column.addLayout(row)
 
-    def show_sides(self, sides: tuple[Side, ...], *, busy: bool) -> None:
-        """Show these columns; the first unfinished side is the one that is writing while `busy`."""
+    def show_sides(self, sides: tuple[Side, ...], *, busy: bool, named: bool = False) -> None:
+        """Show these columns; the first unfinished side is the one that is writing while `busy`.
+
+        With `named` each answer says who gave it.
+        """
         unfinished = [side for side, answer in self.turn.answers.items() if not answer.ended]
         for side, card in self.cards.items():
             card.setVisible(side in sides)
             writing = busy and unfinished[:1] == [side]
-            card.show_answer(self.turn.answers.get(side), writing=writing)
+            card.show_answer(self.turn.answers.get(side), writing=writing, named=named)
 
 
 class Popup(QFrame):

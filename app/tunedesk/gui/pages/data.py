@@ -5,60 +5,27 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final, cast
 
-from PySide6.QtCore import QSignalBlocker, Qt, QTimer
-from PySide6.QtWidgets import QFileDialog, QHBoxLayout, QSizePolicy, QSpinBox, QStackedWidget, QVBoxLayout, QWidget
+from PySide6.QtCore import QTimer
+from PySide6.QtWidgets import QFileDialog, QSizePolicy, QVBoxLayout, QWidget
 
-from tunedesk.core.describe import DataInfo, RenderedRow, TaskKind
+from tunedesk.core.describe import DataInfo, TaskKind
+from tunedesk.core.matching import unfit_task
 from tunedesk.core.problems import Problem
-from tunedesk.core.project import COLUMNS_THERE, STARTER_DATA, STARTER_MODEL, step_status
+from tunedesk.core.project import COLUMNS_THERE, STARTER_DATA, STARTER_MODEL, rows_of, step_status, switch_for
 from tunedesk.gui import task_words, words
 from tunedesk.gui.pages._data_findings import FindingsCard
+from tunedesk.gui.pages._data_format import FormatCard
 from tunedesk.gui.pages._data_labels import LabelsCard
 from tunedesk.gui.pages._data_mapping import MappingCard, columns_in
-from tunedesk.gui.pages._parts import FileChip, FileDrop, editing, keep_place, short_source
+from tunedesk.gui.pages._data_seen import SeenCard
+from tunedesk.gui.pages._data_task import TaskCard
+from tunedesk.gui.pages._parts import FileChip, FileDrop, keep_place, short_source
 from tunedesk.gui.pages.base import Page
 from tunedesk.gui.session import Session, file_source
-from tunedesk.gui.theme import Theme
-from tunedesk.gui.widgets import (
-    Button,
-    Card,
-    EmptyState,
-    Histogram,
-    IconLabel,
-    KeyValueList,
-    Label,
-    Rule,
-    Segmented,
-    Skeleton,
-    TokenLegend,
-    TokenSpan,
-    TokenView,
-    TurnView,
-    TwoColumns,
-)
+from tunedesk.gui.widgets import Button, Card, EmptyState, Histogram, Label, TwoColumns
 
-LONG_VIEW: Final = 260
-SHORT_VIEW: Final = 150
-"""The least height of the tokens: of conversations and texts, and of texts with labels."""
 CUT_DELAY_MS: Final = 400
 """How long the cut line must rest before the data is read again."""
-
-
-def turn_views(row: RenderedRow) -> list[TurnView]:
-    """A rendered row as the token view takes it."""
-    return [
-        TurnView(turn.role.capitalize(), tuple(TokenSpan(span.text, span.kind) for span in turn.spans))
-        for turn in row.turns
-    ]
-
-
-def kind_counts(row: RenderedRow) -> dict[str, int]:
-    """How many tokens of each kind a row has."""
-    counts = {"trained": 0, "context": 0, "template": 0, "cut": 0}
-    for turn in row.turns:
-        for span in turn.spans:
-            counts[span.kind] += 1
-    return counts
 
 
 class DataPage(Page):
@@ -67,14 +34,15 @@ class DataPage(Page):
     def __init__(self, session: Session) -> None:
         super().__init__(session, "data", "")
         self.header.set_title(self.tr("Data"))
-        self._at = 0
-        self._shown_row: tuple[RenderedRow, str] | None = None
         self._build_header()
+        self.task_card = TaskCard()
+        self.task_card.chosen.connect(self._choose_task)
         self.empty = self._build_empty()
         self.mapping = MappingCard()
         self.mapping.taken.connect(self._take_columns)
         self.columns = TwoColumns(self._build_left(), self._build_side(), right_width=424)
         self.columns.setObjectName("columns")
+        self.body.addWidget(self.task_card)
         self.body.addWidget(self.mapping)
         self.body.addWidget(self.empty, 1)
         self.body.addWidget(self.columns, 1)
@@ -114,57 +82,10 @@ class DataPage(Page):
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(16)
         self.labels = LabelsCard()
-        column.addWidget(self._build_seen(), 1)
+        self.seen = SeenCard(self.session)
+        column.addWidget(self.seen, 1)
         column.addWidget(self.labels)
         return left
-
-    def _build_seen(self) -> Card:
-        self.mode = Segmented(
-            [("reading", self.tr("Reading")), ("tokens", self.tr("Tokens"))], "tokens", name=self.tr("How it is shown")
-        )
-        self.mode.setObjectName("mode")
-        self.mode.chosen.connect(self._show_row)
-        card = Card(self.tr("What the model sees"), right=self.mode, padded=False)
-        card.setObjectName("seen")
-        card.add(self._build_row_bar())
-        card.add(Rule())
-        self.view = TokenView()
-        self.view.setObjectName("tokens")
-        self.skeleton = Skeleton(8)
-        self.view_stack = QStackedWidget()
-        self.view_stack.addWidget(self.view)
-        self.view_stack.addWidget(_inset(self.skeleton))
-        card.add(self.view_stack, 1)
-        card.add(Rule())
-        self.note = IconLabel("", "secondary", "t2", icon_name="info")
-        self.note.setObjectName("note")
-        card.add(_inset(self.note, 16, 4, 16, 10))
-        card.body.setSpacing(0)
-        return card
-
-    def _build_row_bar(self) -> QWidget:
-        bar = QWidget()
-        row = QHBoxLayout(bar)
-        row.setContentsMargins(15, 0, 15, 10)
-        row.setSpacing(8)
-        self.legend = TokenLegend()
-        self.legend.setObjectName("legend")
-        keep_place(self.legend)
-        row.addWidget(self.legend, 1)
-        self.row_word = Label("", "secondary", "t2")
-        self.row_box = QSpinBox()
-        self.row_box.setObjectName("row")
-        self.row_box.setProperty("compact", True)
-        self.row_box.setFixedWidth(Theme.of().px(64))
-        self.row_box.setKeyboardTracking(False)
-        self.row_box.setAlignment(Qt.AlignmentFlag.AlignRight)
-        self.row_box.valueChanged.connect(self._go_to)
-        self.row_of = Label("", "secondary", "t2")
-        self.row_of.setObjectName("rowOf")
-        row.addWidget(self.row_word)
-        row.addWidget(self.row_box)
-        row.addWidget(self.row_of)
-        return bar
 
     def _build_side(self) -> QWidget:
         side = QWidget()
@@ -173,9 +94,10 @@ class DataPage(Page):
         column.setSpacing(16)
         column.addWidget(self._build_lengths())
         self.findings = FindingsCard(self.session)
-        self.findings.shown.connect(lambda place: self.row_box.setValue(place + 1))
+        self.findings.shown.connect(lambda place: self.seen.row_box.setValue(place + 1))
         column.addWidget(self.findings, 1)
-        column.addWidget(self._build_format())
+        self.format_card = FormatCard()
+        column.addWidget(self.format_card)
         return side
 
     def _build_lengths(self) -> Card:
@@ -190,23 +112,6 @@ class DataPage(Page):
         self.histogram.cut_changed.connect(lambda _: self._cut_timer.start())
         card.add(self.histogram)
         card.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
-        return card
-
-    def _build_format(self) -> Card:
-        self.task = Segmented(
-            [("chat", self.tr("Conversations")), ("completion", self.tr("Plain text"))], name=self.tr("Learn from")
-        )
-        self.task.setObjectName("task")
-        self.task.chosen.connect(lambda kind: self.session.choose_task(cast(TaskKind, kind)))
-        card = Card(self.tr("Read as"), right=self.task)
-        card.setObjectName("format")
-        self.task_note = Label("", "secondary", "t2", wrap=True)
-        self.task_note.setObjectName("taskNote")
-        card.add(self.task_note)
-        self.format = KeyValueList()
-        self.format.setObjectName("formatFacts")
-        card.add(self.format)
-        card.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
         return card
 
     # Acts.
@@ -224,12 +129,12 @@ class DataPage(Page):
 
     def take_path(self, path: str) -> None:
         """Take a file of this computer as the data."""
-        self._at = 0
+        self.seen.begin()
         self.session.choose_data(file_source(Path(path)))
         self.refresh()
 
     def _use_starter(self) -> None:
-        self._at = 0
+        self.seen.begin()
         self.session.choose_data(STARTER_DATA[self.kind])
         self.refresh()
 
@@ -241,9 +146,9 @@ class DataPage(Page):
         self.session.choose_data(self.session.project.spec.data.train, columns)
         self.refresh()
 
-    def _go_to(self, number: int) -> None:
-        self._at = number - 1
-        self._show_row()
+    def _choose_task(self, task: str, choices: dict[str, object]) -> None:
+        self.session.choose_task(cast(TaskKind, task), **choices)
+        self.refresh()
 
     def _take_cut(self) -> None:
         self.session.set_training(max_length=max(8, self.histogram.cut()))
@@ -254,12 +159,12 @@ class DataPage(Page):
                 self.session.inspect_data()
             case "change":
                 self._choose_file()
-            case "task":
-                self.session.choose_task("completion" if self.kind == "chat" else "chat")
             case "encoder":
                 self.session.choose_model(STARTER_MODEL["classification"])
             case "writer":
                 self.session.choose_model(STARTER_MODEL["chat"])
+            case _ if key.startswith("task_"):
+                self._choose_task(key.removeprefix("task_"), {})
             case _:
                 pass
 
@@ -268,6 +173,7 @@ class DataPage(Page):
     def refresh(self) -> None:
         project, loading = self.session.project, self.session.data_activity is not None
         info = project.data
+        self.task_card.show_project(project)
         self._show_problems()
         self._show_mapping()
         self._show_empty()
@@ -275,10 +181,12 @@ class DataPage(Page):
         self.empty.setVisible(nothing)
         self.columns.setVisible(not nothing)
         self._show_header(info, nothing)
-        self._show_row()
+        self.seen.show_row()
         self._show_lengths(info)
         self.findings.show_findings(info, loading=loading)
-        self._show_format(info)
+        several = info is not None and info.problem_type == "multi_label"
+        self.labels.show_labels(info.labels if info else (), several=several)
+        self.format_card.show_file(info)
         self._show_footer(info, loading)
 
     def _show_problems(self) -> None:
@@ -297,20 +205,42 @@ class DataPage(Page):
         return self.session.project.spec.task.kind
 
     def _actions(self, problems: tuple[Problem, ...]) -> tuple[tuple[str, str], ...]:
-        codes = {problem.code for problem in problems}
+        codes = [problem.code for problem in problems]
         change = ("change", self.tr("Choose another file"))
-        other = ("task", self.tr("Read as plain text") if self.kind == "chat" else self.tr("Read as conversations"))
+        task = next((task for code in codes if (task := switch_for(code, self.session.project.model))), None)
+        if task is not None:
+            return ((f"task_{task}", self._switch_words(task)), change)
         if "data.labelled" in codes:
             return (("encoder", self.tr("Use the starter encoder")), change)
-        if "data.conversations" in codes:
+        if "data.conversations" in codes or "data.preferences" in codes:
             return (("writer", self.tr("Use the starter chat model")), change)
-        if "data.columns" in codes and self.kind == "classification":
-            return (change, ("again", self.tr("Read it again")))
-        if "data.task" in codes:
-            return (other, change)
-        if "data.columns" in codes:
-            return (change, other)
+        other = self._other()
+        if "data.task" in codes and other:
+            return (*other, change)
+        if "data.columns" in codes and other:
+            return (change, *other)
         return (change, ("again", self.tr("Read it again")))
+
+    def _switch_words(self, task: TaskKind) -> str:
+        texts: dict[TaskKind, str] = {
+            "chat": self.tr("Learn to answer"),
+            "classification": self.tr("Learn to give labels"),
+            "seq2seq": self.tr("Learn to turn one text into another"),
+            "preference": self.tr("Learn to prefer better answers"),
+        }
+        return texts.get(task, task_words.title(task))
+
+    def _other(self) -> tuple[tuple[str, str], ...]:
+        """The other way to read a file for a model that writes."""
+        names: dict[TaskKind, tuple[TaskKind, str]] = {
+            "chat": ("completion", self.tr("Read as plain text")),
+            "completion": ("chat", self.tr("Read as conversations")),
+        }
+        task, text = names.get(self.kind, (None, ""))
+        model = self.session.project.model
+        if task is None or (model is not None and unfit_task(model, task)):
+            return ()
+        return ((f"task_{task}", text),)
 
     def _in_window(self, problem: Problem) -> Problem:
         """The problem with what to do here: its columns stand below, and its own advice is for a run file."""
@@ -325,18 +255,21 @@ class DataPage(Page):
 
     def _show_mapping(self) -> None:
         names = next((found for item in self.session.project.data_problems if (found := columns_in(item))), ())
-        self.mapping.ask(names, self.kind)
+        self.mapping.ask(names, rows_of(self.session.project.spec.task))
 
     def _show_empty(self) -> None:
         formats = self.tr(
             "Drop a file here: JSON Lines, JSON, CSV, Parquet or plain text. Or begin with the starter data:"
         )
-        about = self.tr("349 conversations of the support desk of an invented lamp maker, with a voice of its own.")
-        if self.kind == "classification":
-            about = self.tr(
+        about: dict[TaskKind, str] = {
+            "classification": self.tr(
                 "351 sentences about companies and money, each with its label: negative, neutral or positive."
-            )
-        self.empty.set_text(f"{formats} {about}", self.tr("No data yet"))
+            ),
+            "preference": self.tr("questions to a support desk, each with a better and a worse answer."),
+        }
+        support = self.tr("349 conversations of the support desk of an invented lamp maker, with a voice of its own.")
+        formats = f"{formats} {about.get(self.kind, support)}"
+        self.empty.set_text(formats, self.tr("No data yet"))
 
     def _show_header(self, info: DataInfo | None, nothing: bool) -> None:
         source = self.session.project.spec.data.train
@@ -352,72 +285,18 @@ class DataPage(Page):
         self.change.setVisible(not nothing)
 
     def _summary(self, info: DataInfo) -> str:
-        parts = [task_words.rows(info.rows, self.kind)]
+        parts = [task_words.rows(info.rows, rows_of(self.session.project.spec.task, info))]
         if info.tokens:
             parts.append(self.tr("%1 tokens").replace("%1", words.large(info.tokens.tokens)))
         if info.labels:
             parts.append(self.tr("%1 labels").replace("%1", words.count(len(info.labels))))
+        elif info.span:
+            parts.append(self.tr("numbers from %1").replace("%1", task_words.span(info)))
         elif info.tokens:
             share = words.share(round(info.tokens.trained_tokens / max(1, info.tokens.tokens), 2))
             parts.append(self.tr("%1 of them trained").replace("%1", share))
         held = self.tr("%1 are held out.").replace("%1", words.count(info.eval_rows))
         return f"{', '.join(parts)}. {held}"
-
-    def _show_row(self) -> None:
-        rows = self.session.examples
-        self._show_row_bar(len(rows))
-        self.view_stack.setCurrentIndex(0 if rows else 1)
-        if not rows:
-            if self._shown_row is not None:
-                self.skeleton.start()
-            self._shown_row = None
-            self.view.set_turns([])
-            self.legend.hide()
-            self.note.set_text(self.tr("Every token will be shown as the model gets it."), "info")
-            return
-        row = rows[self._at]
-        mode = self.mode.current()
-        if self._shown_row is not None and self._shown_row[0] is row and self._shown_row[1] == mode:
-            return
-        self._shown_row = (row, mode)
-        self.view.set_mode("reading" if mode == "reading" or not row.tokens else "tokens")
-        self.view.set_turns(turn_views(row))
-        counts = kind_counts(row)
-        self.legend.setVisible(bool(row.tokens))
-        read = counts["context"] + counts["template"]
-        if self.kind == "classification":
-            self.legend.set_label_counts(read, counts["cut"])
-        else:
-            self.legend.set_counts(counts["trained"], read, cut=counts["cut"])
-        self._show_note(row)
-
-    def _show_row_bar(self, count: int) -> None:
-        info = self.session.project.data
-        self._at = min(self._at, max(0, count - 1))
-        if not editing(self.row_box):
-            with QSignalBlocker(self.row_box):
-                self.row_box.setRange(1, max(1, count))
-                self.row_box.setValue(self._at + 1)
-        self.row_box.setEnabled(count > 1)
-        self.row_word.setText(task_words.row_name(self.kind))
-        self.row_box.setAccessibleName(self.row_word.text())
-        whole = info is not None and info.rows <= count
-        text = self.tr("of %1") if whole else self.tr("of the first %1")
-        self.row_of.setText(text.replace("%1", words.count(count)) if count else words.DASH)
-
-    def _show_note(self, row: RenderedRow) -> None:
-        self.mode.set_option_enabled("tokens", bool(row.tokens), self.tr("Choose a model to see its tokens."))
-        labelled = self.kind == "classification"
-        if not row.tokens:
-            text = self.tr("Choose a model to see the tokens that it makes of this.")
-        elif any(span.kind == "cut" for turn in row.turns for span in turn.spans):
-            learns = self.tr("to tell the label") if labelled else self.tr("to write the blue tokens")
-            text = self.tr("The model learns {0}. The struck tokens are past the cut.").format(learns)
-        elif labelled:
-            text = self.tr("The model reads the tokens and learns to tell the label.")
-        else:
-            text = self.tr("The model learns to write the blue tokens. The others are only read.")
-        self.note.set_text(text, "info")
 
     def _show_lengths(self, info: DataInfo | None) -> None:
         tokens = info.tokens if info else None
@@ -432,48 +311,6 @@ class DataPage(Page):
         if not self._cut_timer.isActive():
             self.histogram.set_cut(tokens.max_length)
 
-    def _show_format(self, info: DataInfo | None) -> None:
-        self.labels.show_labels(info.labels if info else ())
-        labelled = self.kind == "classification"
-        self.task.setVisible(not labelled)
-        self._make_room(short=labelled)
-        if not labelled:
-            self.task.set_current(self.kind)
-        notes: dict[TaskKind, str] = {
-            "chat": self.tr("The model learns to answer: only what the assistant says is trained."),
-            "completion": self.tr("The model learns to go on with a text: every token is trained."),
-            "classification": self.tr("The model learns to give each text one of the labels."),
-        }
-        self.task_note.setText(notes[self.kind])
-        names = [self.tr("Format"), self.tr("A row holds"), self.tr("Columns"), self.tr("Rows")]
-        values = self._format_values(info) if info else [""] * len(names)
-        self.format.set_rows(list(zip(names, values, strict=True)))
-
-    def _make_room(self, *, short: bool) -> None:
-        """A text to label is short: its view takes the room that is left, and no more."""
-        down = QSizePolicy.Policy.Ignored if short else QSizePolicy.Policy.Preferred
-        self.view_stack.setSizePolicy(QSizePolicy.Policy.Preferred, down)
-        self.view_stack.setMinimumHeight(SHORT_VIEW if short else LONG_VIEW)
-
-    def _format_values(self, info: DataInfo) -> list[str]:
-        used = [name if role == name else f"{name} ({role})" for role, name in info.columns.items()]
-        rows = self.tr("%1 to learn from, %2 held out")
-        rows = rows.replace("%1", words.count(info.train_rows)).replace("%2", words.count(info.eval_rows))
-        return [_FORMATS.get(info.file_format, info.file_format), self._layout(info), words.listed(used), rows]
-
-    def _layout(self, info: DataInfo) -> str:
-        layouts = {
-            "messages": self.tr("A list of messages, each with a role"),
-            "sharegpt": self.tr("A list of turns, as ShareGPT writes them"),
-            "alpaca": self.tr("An instruction, its input and the output"),
-            "prompt_completion": self.tr("A question and its answer"),
-            "text": self.tr("One text"),
-            "labelled": self.tr("A text and its label"),
-        }
-        if "text_pair" in info.columns:
-            return self.tr("Two texts and the label of the pair")
-        return layouts[info.layout]
-
     def _show_footer(self, info: DataInfo | None, loading: bool) -> None:
         settled = step_status(self.session.project, "data") == "settled"
         self.footer.set_back(self.tr("Back: Model"))
@@ -485,22 +322,3 @@ class DataPage(Page):
         else:
             hint = self.tr("Choose a file first")
         self.footer.set_hint(hint)
-
-
-_FORMATS: Final = {
-    "jsonl": "JSON Lines",
-    "json": "JSON",
-    "csv": "CSV",
-    "tsv": "TSV",
-    "parquet": "Parquet",
-    "txt": "Plain text",
-}
-
-
-def _inset(widget: QWidget, left: int = 16, top: int = 16, right: int = 16, bottom: int = 16) -> QWidget:
-    frame = QWidget()
-    column = QVBoxLayout(frame)
-    column.setContentsMargins(left, top, right, bottom)
-    column.addWidget(widget)
-    column.addStretch(1)
-    return frame

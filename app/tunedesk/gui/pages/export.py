@@ -198,6 +198,11 @@ class ExportPage(Page):
         return self.session.project.spec.task.kind == "classification"
 
     @property
+    def turns_texts(self) -> bool:
+        """Whether the shown run learned to turn one text into another."""
+        return self.session.project.spec.task.kind == "seq2seq"
+
+    @property
     def method(self) -> MethodName:
         """How the shown run learned."""
         return self.session.project.spec.method.name
@@ -210,9 +215,11 @@ class ExportPage(Page):
         ]
         if self.labels:
             texts[:1] = [
-                self.tr("The names of the labels, in the order of the outputs (labels.json)."),
+                self.tr("What the outputs stand for: the labels in their order, or a number (labels.json)."),
                 self.tr("The tokenizer, so that text is cut as it was in training."),
             ]
+        elif self.turns_texts:
+            texts[0] = self.tr("The tokenizer, so that text is cut as it was in training.")
         self.adapter_card.set_title(method_words.noun(self.method))
         self.adapter_card.set_text(method_words.about(self.method, labels=self.labels))
         self.contents.set_texts([first, *texts])
@@ -273,10 +280,16 @@ class ExportPage(Page):
 
     def _expected(self) -> tuple[tuple[str, str, str], ...]:
         """The checks in their order: the engine's name, the title, and what it is about."""
-        tokenizer = self.tr("Tokenizer") if self.labels else self.tr("Tokenizer and chat template")
+        plain = self.labels or self.turns_texts
+        tokenizer = self.tr("Tokenizer") if plain else self.tr("Tokenizer and chat template")
         answers = self.tr("It answers word for word as the run does.")
         if self.labels:
-            answers = self.tr("It gives the labels that the run gives.")
+            data = self.session.project.data
+            number = data is not None and data.problem_type == "regression"
+            answers = self.tr("It gives the {0} that the run gives.")
+            answers = answers.format(self.tr("numbers") if number else self.tr("labels"))
+        elif self.turns_texts:
+            answers = self.tr("It writes word for word what the run writes.")
         return (
             ("Written", self.tr("Written"), self.tr("All files are there, beside their place.")),
             ("Same base", self.tr("Same base"), self.tr("The original is the one that was trained on.")),

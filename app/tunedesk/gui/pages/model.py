@@ -11,6 +11,7 @@ from PySide6.QtWidgets import QFileDialog, QHBoxLayout, QLineEdit, QSizePolicy, 
 
 from tunedesk.core import starter
 from tunedesk.core.describe import ModelInfo
+from tunedesk.core.matching import TASK_WORDS
 from tunedesk.core.problems import Problem
 from tunedesk.core.project import STARTER_MODEL, model_trouble, step_status
 from tunedesk.core.spec import looks_local
@@ -300,6 +301,7 @@ class ModelPage(Page):
             [
                 self.tr("To answer in conversations, take one called instruct or chat."),
                 self.tr("To sort texts by mood, topic or intent, take an encoder, such as a BERT."),
+                self.tr("To turn one text into another, fetch a T5: google-t5/t5-small or google/flan-t5-small."),
                 self.tr("A smaller one learns faster and fits more easily."),
                 self.tr("Weights that can carry programs (pickle) are never opened."),
             ]
@@ -314,7 +316,7 @@ class ModelPage(Page):
     def _on_source_card(self, kind: str) -> None:
         self._show_panel(kind)
         if kind == "starter" and source_kind(self.session.project.spec.model.source) != "starter":
-            self._choose(STARTER_MODEL[self.session.project.spec.task.kind])
+            self._choose(STARTER_MODEL.get(self.session.project.spec.task.kind, CHAT))
         elif kind == "hub":
             self.hub_field.set_error("")
 
@@ -365,10 +367,10 @@ class ModelPage(Page):
             case "back" if self._last_good:
                 self._choose(self._last_good.source)
             case "starter":
-                self._choose(STARTER_MODEL[self.session.project.spec.task.kind])
+                self._choose(STARTER_MODEL.get(self.session.project.spec.task.kind, CHAT))
             case "page":
                 QDesktopServices.openUrl(QUrl(f"https://huggingface.co/{model.source}"))
-            case "chat" | "completion" | "classification":
+            case "chat" | "completion" | "classification" | "seq2seq" | "preference":
                 self.session.choose_task(key)
             case _:
                 pass
@@ -439,7 +441,7 @@ class ModelPage(Page):
         if problem.code == "model.no_template":
             actions.append(("completion", self.tr("Train on plain text")))
         elif problem.code == "model.wrong_kind" and (model := self.session.project.model) and model.tasks:
-            actions.append((model.tasks[0], self.tr("Tune it for {0}").format(self._words.tasks(model).lower())))
+            actions.append((model.tasks[0], self.tr("Let it {0}").format(TASK_WORDS[model.tasks[0]])))
         elif problem.code == "hub.gated":
             actions.append(("page", self.tr("Open its page")))
         if problem.code.startswith(("hub.", "starter.", "disk.")):

@@ -126,7 +126,7 @@ class TrainPage(Page):
         failed = state.status == "failed"
         self.run.progress.setVisible(not failed)
         self.problems.set_problems(self._failure_items(state) if failed else [])
-        self.run.show_state(state, self.session.project.plan)
+        self.run.show_state(state, self.session.project.plan, self.session.project.data)
         self._show_actions(state)
         self._show_footer(state)
 

@@ -9,7 +9,6 @@ from PySide6.QtGui import QHideEvent, QResizeEvent, QShowEvent
 from PySide6.QtWidgets import (
     QApplication,
     QHBoxLayout,
-    QSizePolicy,
     QStackedWidget,
     QVBoxLayout,
     QWidget,
@@ -17,8 +16,9 @@ from PySide6.QtWidgets import (
 
 from tunedesk.core.events import Side
 from tunedesk.core.project import busy
-from tunedesk.gui import words
-from tunedesk.gui.chatting import ChatSession
+from tunedesk.gui.adapter_library import AdapterLibrary
+from tunedesk.gui.chatting import ChatSession, Voice
+from tunedesk.gui.pages._try_adapters import AdapterPicker
 from tunedesk.gui.pages._try_labels import LabelPanel
 from tunedesk.gui.pages._try_parts import (
     SIDES,
@@ -28,27 +28,28 @@ from tunedesk.gui.pages._try_parts import (
     TurnView,
 )
 from tunedesk.gui.pages._try_sampling import SamplingBar
+from tunedesk.gui.pages._try_suggestions import SuggestionsCard
 from tunedesk.gui.pages.base import Page
-from tunedesk.gui.rail_lines import adapter_step, best_right, has_adapter
+from tunedesk.gui.rail_lines import best_right, best_told, has_adapter
 from tunedesk.gui.runs_list import run_name
 from tunedesk.gui.session import Session
 from tunedesk.gui.theme import MEASURES, Theme
 from tunedesk.gui.widgets import Button, Card, EmptyState, Label, Rule, Segmented, Skeleton, SlimProgress
 from tunedesk.gui.words import problem_item
 
-MOST_SUGGESTIONS = 4
 EMPTY, LOADING, TALK, LABEL = range(4)
 
 
 class TryPage(Page):
     """Talk to the base, to the tuned model, or to both at once; a classifier labels texts in place of a talk."""
 
-    def __init__(self, session: Session, chat: ChatSession) -> None:
+    def __init__(self, session: Session, chat: ChatSession, library: AdapterLibrary | None = None) -> None:
+        """Without `library` the page reads the adapters of the user by itself."""
         super().__init__(session, "try", "")
         self.chat = chat
+        self.library = library or AdapterLibrary(session, self)
         self.mode: Mode = "both"
         self._turns: list[TurnView] = []
-        self._suggested: tuple[str, ...] = ()
         self._bottom = 0
         self.header.set_title(self.tr("Try"))
         self._build_actions()
@@ -70,11 +71,17 @@ class TryPage(Page):
         self.new_button = Button(self.tr("New chat"), icon_name="plus")
         self.new_button.setObjectName("newChat")
         self.new_button.setAccessibleName(self.new_button.text())
+        self.adapters_button = Button(self.tr("Adapters"), icon_name="layers")
+        self.adapters_button.setObjectName("adapters")
+        self.adapters_button.setAccessibleName(self.tr("Manage adapters"))
         self.header.add_action(self.modes)
+        self.header.add_action(self.adapters_button)
         self.header.add_action(self.new_button)
 
     def _build_frame(self) -> None:
         self.heads = {side: HeadCard(side) for side in SIDES}
+        self.picker = AdapterPicker(self.session, self.chat, self.library, self.heads["tuned"].what, page=self)
+        self.heads["tuned"].put(self.picker.button)
         self.heads_row = QWidget()
         self.heads_row.setObjectName("heads")
         row = QHBoxLayout(self.heads_row)
@@ -108,8 +115,12 @@ class TryPage(Page):
         self.base_button = Button(self.tr("Talk to the original"))
         self.base_button.setObjectName("tryBase")
         self.base_button.clicked.connect(self._open_base)
+        self.adapter_button = Button(self.tr("Try an adapter"), trailing="chevron-down")
+        self.adapter_button.setObjectName("tryAdapter")
+        self.adapter_button.clicked.connect(lambda: self.picker.open_at(self.adapter_button))
         self.empty.add_button(self.train_button)
         self.empty.add_button(self.base_button)
+        self.empty.add_button(self.adapter_button)
         return self.empty
 
     def _build_loading(self) -> QWidget:
@@ -134,25 +145,11 @@ class TryPage(Page):
         self.talk = QVBoxLayout(whole)
         self.talk.setContentsMargins(0, 0, 0, 0)
         self.talk.setSpacing(12)
-        self.suggestions = self._build_suggestions()
+        self.suggestions = SuggestionsCard()
+        self.suggestions.asked.connect(self._ask)
         self.talk.addWidget(self.suggestions)
         self.talk.addStretch(1)
         return whole
-
-    def _build_suggestions(self) -> Card:
-        card = Card(self.tr("Ask something"), subtitle=self.tr("First questions from your data, or write your own."))
-        card.setObjectName("suggestions")
-        self._suggestion_buttons = []
-        for number in range(MOST_SUGGESTIONS):
-            button = Button("", "plain")
-            button.setObjectName(f"suggestion_{number}")
-            button.setProperty("leftAligned", True)
-            button.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
-            button.setMinimumWidth(120)
-            button.clicked.connect(lambda _=False, number=number: self._ask_suggestion(number))
-            card.add(button)
-            self._suggestion_buttons.append(button)
-        return card
 
     def _build_composer(self) -> Card:
         card = Card(padded=False)
@@ -187,6 +184,8 @@ class TryPage(Page):
     def _connect(self) -> None:
         self.modes.chosen.connect(self._choose_mode)
         self.new_button.clicked.connect(self._new_chat)
+        self.adapters_button.clicked.connect(self.picker.manage)
+        self.library.changed.connect(self.refresh_if_visible)
         self.composer.sent.connect(self.send)
         self.composer.textChanged.connect(self._show_buttons)
         self.send_button.clicked.connect(self.send)
@@ -220,7 +219,7 @@ class TryPage(Page):
         place = {"idle": EMPTY, "loading": LOADING, "failed": EMPTY}.get(self.chat.status, ready)
         if self.stack.currentIndex() != place:
             self.stack.setCurrentIndex(place)
-            if place == LABEL:
+            if place in (TALK, LABEL):
                 self._take_focus()
         self._show_frame(loaded=place != EMPTY)
         self._show_empty()
@@ -241,7 +240,7 @@ class TryPage(Page):
     def labels(self) -> bool:
         """Whether the model gives labels: it says so once it is loaded, before that the task does."""
         if self.chat.status in ("ready", "answering"):
-            return bool(self.chat.labels)
+            return self.chat.gives_labels
         return self.session.project.spec.task.kind == "classification"
 
     @property
@@ -257,17 +256,36 @@ class TryPage(Page):
     def _show_frame(self, *, loaded: bool) -> None:
         """What stands around the middle. There is no base beside a classifier, and nothing to sample."""
         talking = loaded and not self.labels
+        self.chat.alone = self.turns_texts
+        self.bar.prompt_button.setVisible(not self.turns_texts)
         self.heads_row.setVisible(loaded)
         self.composer_row.setVisible(talking)
         self.modes.setVisible(talking)
         self.new_button.setVisible(loaded)
+        self.adapters_button.setVisible(not (loaded and self.picker.has_button))
         if self.labels:
-            self.header.set_subtitle(self.tr("A text goes in, and every label comes out with how likely it is."))
+            self.header.set_subtitle(self._label_subtitle())
             self._set_new_button(self.tr("Clear"), "trash")
-            self.labelling.show_examples(() if self._in_pairs else self.session.examples)
+            self.labelling.show_data(self.session.project.data, () if self._in_pairs else self.session.examples)
+        elif self.turns_texts:
+            self.header.set_subtitle(self.tr("The same text to both models; each text stands alone."))
+            self._set_new_button(self.tr("Clear"), "trash")
         else:
             self.header.set_subtitle(self.tr("The same words to both models, with the same seed."))
             self._set_new_button(self.tr("New chat"), "plus")
+
+    @property
+    def turns_texts(self) -> bool:
+        """Whether the model turns one text into another, so that there is no conversation."""
+        model = self.session.project.model
+        return model.kind == "seq2seq" if model else self.session.project.spec.task.kind == "seq2seq"
+
+    def _label_subtitle(self) -> str:
+        return {
+            "regression": self.tr("A text goes in, and a number comes out."),
+            "multi_label": self.tr("A text goes in; every label that is likelier than not comes out."),
+            "single_label": self.tr("A text goes in, and every label comes out with how likely it is."),
+        }[self.labelling.gives]
 
     def _set_new_button(self, text: str, icon_name: str) -> None:
         if self.new_button.text() != text:
@@ -294,6 +312,7 @@ class TryPage(Page):
         self.empty.set_text(text, title)
         self.train_button.setVisible(self.chat.status != "failed")
         self.base_button.setVisible(not busy(run) and loadable and not has_adapter(run) and not self.labels)
+        self.adapter_button.setVisible(self.picker.can_load())
 
     def _labels_empty(self, training: bool) -> tuple[str, str]:
         if training:
@@ -330,50 +349,47 @@ class TryPage(Page):
         self.modes.set_current(self.mode if "tuned" in loaded else "base")
         model = project.model.name if project.model else project.spec.model.source
         self.heads["base"].show_facts(model, run.base_loss if run else None)
-        kept = adapter_step(run) if run else None
-        step = words.count(kept) if kept is not None else words.DASH
-        name = self.tr("{0}, step {1}").format(run_name(project.spec), step)
-        self.heads["tuned"].show_facts(name, run.best.loss if run and run.best else None)
-        if run and self.labels and (right := best_right(run)):
+        untouched = next((check.metrics for check in run.evaluations if check.step == 0), {}) if run else {}
+        if told := best_told(untouched):
+            self.heads["base"].show_told(model, told)
+        name = self.picker.what()
+        if not self.picker.measured:
+            self.heads["tuned"].show_name(name)
+        elif run and self.labels and (right := best_right(run)):
             self.heads["tuned"].show_right(name, right)
+        elif run and run.best and (told := best_told(run.best.metrics)):
+            self.heads["tuned"].show_told(name, told)
+        else:
+            self.heads["tuned"].show_facts(name, run.best.loss if run and run.best else None)
+        self.picker.show()
+        self.labelling.name_answers(self.picker.several)
         for side, head in self.heads.items():
-            head.setVisible(side in self.sides)
+            head.setVisible(side in self.sides or (side == "tuned" and self.picker.alone))
         for view in self._turns:
-            view.show_sides(self.sides, busy=self._is_writing(view))
+            self._show_turn(view)
         self.composer.setPlaceholderText(self._invitation())
 
     def _invitation(self) -> str:
+        if self.turns_texts:
+            return self.tr("Write or paste a text. Enter sends it, Shift and Enter starts a new line.")
         if len(self.sides) == 2:
             return self.tr("Ask both. Enter sends, Shift and Enter starts a new line.")
         who = self.tr("the original") if self.sides == ("base",) else self.tr("the tuned model")
         return self.tr("Ask {0}. Enter sends, Shift and Enter starts a new line.").format(who)
 
+    def _show_turn(self, view: TurnView) -> None:
+        last = view is self._turns[-1]
+        view.show_sides(self.sides, busy=self._is_writing(view), named=self.picker.several)
+        view.question.again.setVisible(last)
+        view.question.again.setEnabled(last and self.chat.can_ask)
+
     def _is_writing(self, view: TurnView) -> bool:
         return self.chat.status == "answering" and view is self._turns[-1]
 
     def _show_suggestions(self) -> None:
-        found = self._questions()
-        if found != self._suggested:
-            self._suggested = found
-            for number, button in enumerate(self._suggestion_buttons):
-                text = found[number] if number < len(found) else ""
-                button.setText(text)
-                button.setToolTip(text)
-                button.setAccessibleName(self.tr("Ask: {0}").format(text))
-                button.setVisible(bool(text))
-        for button in self._suggestion_buttons:
-            button.setEnabled(self.chat.can_ask)
-        self.suggestions.setVisible(bool(found) and not self.chat.turns)
-
-    def _questions(self) -> tuple[str, ...]:
-        """First questions of the rows that the session shows, each once."""
-        questions: dict[str, None] = {}
-        for row in self.session.examples:
-            turn = next((turn for turn in row.turns if turn.role == "user"), None)
-            if turn is not None:
-                text = "".join(span.text for span in turn.spans if span.kind == "context").strip()
-                questions.setdefault(" ".join(text.split()))
-        return tuple(text for text in questions if text)[:MOST_SUGGESTIONS]
+        examples = self.session.examples
+        some = self.suggestions.show_rows(examples, texts=self.turns_texts, enabled=self.chat.can_ask)
+        self.suggestions.setVisible(some and not self.chat.turns)
 
     def _show_buttons(self) -> None:
         answering = self.chat.status == "answering"
@@ -392,7 +408,7 @@ class TryPage(Page):
         note = ""
         if self.labels:
             note = self.tr("It learned from pairs of texts; one text alone is tried here.") if self._in_pairs else ""
-        elif self.chat.ready is not None and not self.chat.ready.has_chat_template:
+        elif self.chat.ready is not None and not self.chat.ready.has_chat_template and not self.turns_texts:
             note = self.tr("This model has no chat template: it goes on with your text.")
         self.footer.set_hint(note, "info" if note else "")
 
@@ -411,16 +427,18 @@ class TryPage(Page):
             view = TurnView(turn)
             self._turns.append(view)
             self.talk.insertWidget(self.talk.count() - 1, view)
-            view.show_sides(self.sides, busy=True)
+            view.question.asked_again.connect(self._ask_again)
             QTimer.singleShot(0, self, self._to_end)
+        for view in self._turns:
+            self._show_turn(view)
         self._show_suggestions()
         self._show_buttons()
 
     def _on_answer(self, side: str) -> None:
         if self._turns:
-            self._turns[-1].show_sides(self.sides, busy=self._is_writing(self._turns[-1]))
+            self._show_turn(self._turns[-1])
         answer = self.chat.turns[-1].answers.get(cast(Side, side)) if self.chat.turns else None
-        if side == "tuned" and answer and answer.ended and answer.text:
+        if side == "tuned" and answer and answer.ended and (answer.text or answer.labels) and self.picker.is_own:
             self.session.mark_tried()
 
     def _on_range(self, low: int, high: int) -> None:  # noqa: ARG002
@@ -440,14 +458,14 @@ class TryPage(Page):
         """Load the run's model when there is one to try; a failed attempt waits for the person."""
         run = self.session.run
         if run is not None and has_adapter(self.session.project.run) and self.chat.status == "idle":
-            self.chat.open(str(run.path), None)
+            self.chat.open(str(run.path), None, Voice(None, run_name(self.session.project.spec)))
 
     def _open_base(self) -> None:
         self.chat.open(None, self.session.project.spec.model.source)
 
     def _on_action(self, index: int, key: str) -> None:  # noqa: ARG002
         if key == "retry":
-            self.chat.open(*self.chat.target)
+            self.chat.open(*self.chat.target, self.chat.voice)
 
     def _choose_mode(self, mode: str) -> None:
         self.mode = cast(Mode, mode)
@@ -456,9 +474,6 @@ class TryPage(Page):
     def _new_chat(self) -> None:
         self.chat.new_chat()
         self._entry.setFocus()
-
-    def _ask_suggestion(self, number: int) -> None:
-        self._ask(self._suggested[number])
 
     def send(self) -> None:
         """Ask what is written."""
@@ -470,6 +485,11 @@ class TryPage(Page):
     def _ask(self, question: str) -> None:
         self._keep_settings()
         self.chat.ask(question, self.sides, self.bar.system_prompt(), self.bar.sampling())
+        self.composer.setFocus()
+
+    def _ask_again(self) -> None:
+        self._keep_settings()
+        self.chat.ask_again(self.sides, self.bar.system_prompt(), self.bar.sampling())
         self.composer.setFocus()
 
     def _keep_settings(self) -> None:

@@ -16,6 +16,7 @@ from tunedesk.gui.widgets.page import CardGrid, Footer, PageFrame, PageHeader, T
 from tunedesk.gui.widgets.problem import ProblemBar, ProblemItem
 from tunedesk.gui.widgets.progress import ProgressTone, SlimProgress
 from tunedesk.gui.widgets.rail import DeviceItem, Rail, RunItem, StepItem
+from tunedesk.gui.widgets.scale import NumberScale
 from tunedesk.gui.widgets.schematic import SCHEMATICS, Schematic
 from tunedesk.gui.widgets.sections import SectionGrid
 from tunedesk.gui.widgets.segmented import Segmented
@@ -57,6 +58,7 @@ __all__ = [
     "MemoryTable",
     "MethodCard",
     "MethodItem",
+    "NumberScale",
     "PageFrame",
     "PageHeader",
     "ProblemBar",

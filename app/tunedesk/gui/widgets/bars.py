@@ -10,25 +10,27 @@ from PySide6.QtCore import QEvent, QRectF, QSize, Qt
 from PySide6.QtGui import QHelpEvent, QPainter, QPaintEvent
 from PySide6.QtWidgets import QHBoxLayout, QSizePolicy, QToolTip, QVBoxLayout, QWidget
 
-from tunedesk.gui.theme import Theme, Tokens
+from tunedesk.gui.theme import Theme, Tokens, pixmap
 from tunedesk.gui.widgets.button import Button
 from tunedesk.gui.widgets.paint import painter_on, px, round_box, text, text_width, tokens
 
 _ROW: Final = 24
 _BAR: Final = 8
 _GAP: Final = 12
+_TICK: Final = 22
 _NAME_SHARE: Final = 0.4
 """Names take no more than this of the width."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A row: `share` (0 to 1) is the length of its bar, `figure` what it says. A quiet bar is grey."""
+    """A row: `share` (0 to 1) is the length of its bar, `figure` what it says. A quiet bar is grey, a marked ticked."""
 
     name: str
     share: float
     figure: str
     quiet: bool = False
+    marked: bool = False
 
 
 class _Rows(QWidget):
@@ -40,9 +42,17 @@ class _Rows(QWidget):
 
     def set_bars(self, bars: Sequence[Bar]) -> None:
         self._bars = tuple(bars)
-        self.setAccessibleName(", ".join(f"{bar.name} {bar.figure}" for bar in bars))
+        self.setAccessibleName(", ".join(self._said(bar) for bar in bars))
         self.updateGeometry()
         self.update()
+
+    def _said(self, bar: Bar) -> str:
+        said = f"{bar.name} {bar.figure}"
+        return self.tr("{0}, given").format(said) if bar.marked else said
+
+    def _tick(self) -> int:
+        """Room for the ticks, if there are any."""
+        return px(_TICK) if any(bar.marked for bar in self._bars) else 0
 
     def sizeHint(self) -> QSize:
         return QSize(240, px(_ROW) * len(self._bars))
@@ -59,8 +69,12 @@ class _Rows(QWidget):
         painter = painter_on(self)
         name = self._name_width()
         figure = max((text_width(bar.figure, "body", 500) for bar in self._bars), default=0.0) + 1
+        tick = self._tick()
         for place, bar in enumerate(self._bars):
-            row = QRectF(0, place * px(_ROW), self.width(), px(_ROW))
+            row = QRectF(tick, place * px(_ROW), self.width() - tick, px(_ROW))
+            if bar.marked:
+                top = round(row.center().y() - 8)
+                painter.drawPixmap(0, top, pixmap("tick", 16, colours.accent, self.devicePixelRatioF()))
             self._paint_row(painter, row, bar, (name, figure), colours)
 
     def _paint_row(
@@ -69,7 +83,7 @@ class _Rows(QWidget):
         name, figure = widths
         ink, weight = (colours.t2, 400) if bar.quiet else (colours.t1, 500)
         text(painter, QRectF(row.x(), row.y(), name, row.height()), bar.name, "body", ink, weight=weight)
-        track = QRectF(name + _GAP, row.center().y() - _BAR / 2, row.width() - name - figure - 2 * _GAP, _BAR)
+        track = QRectF(row.x() + name + _GAP, row.center().y() - _BAR / 2, row.width() - name - figure - 2 * _GAP, _BAR)
         round_box(painter, track, _BAR / 2, colours.hover)
         length = max(0.0, min(1.0, bar.share)) * track.width()
         if length > 0:

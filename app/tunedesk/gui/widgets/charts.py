@@ -201,6 +201,8 @@ class LossChart(_Chart):
         self._running = True
         self._zoomed = False
         self._hover: float | None = None
+        self._name, self._upward = self.tr("Loss"), False
+        self._form: Callable[[float], str] = _loss
         self._x = self._raw_y = self._smooth_y = np.empty(0)
         self._raw = self._plot.plot([], [], connect="finite")
         self._smooth = self._plot.plot([], [], connect="finite")
@@ -228,6 +230,13 @@ class LossChart(_Chart):
         self._x, self._raw_y = columns(self._train)
         self._smooth_y = smoothed(self._raw_y, keep_factor(len(self._raw_y)))
         self._show()
+
+    def set_measure(self, name: str, form: Callable[[float], str], *, upward: bool) -> None:
+        """Say what the points are, how a value is written, and whether more is better; at first it is the loss."""
+        if (name, upward) != (self._name, self._upward):
+            self._train, self._evals = [], []
+            self._y = None
+        self._name, self._form, self._upward = name, form, upward
 
     def train_points(self) -> list[tuple[float, float]]:
         """Return the training points that were given."""
@@ -261,9 +270,10 @@ class LossChart(_Chart):
             self.zoom_changed.emit(False)
 
     def best(self) -> tuple[float, float] | None:
-        """Return step and loss of the lowest held-out loss so far."""
+        """Return step and value of the best check so far."""
         finite = [point for point in self._evals if isfinite(point[1])]
-        return min(finite, key=lambda point: point[1]) if finite else None
+        choose = max if self._upward else min
+        return choose(finite, key=lambda point: point[1]) if finite else None
 
     def export_csv(self, path: Path) -> None:
         """Write step, training loss and held-out loss; a missing value stays empty."""
@@ -348,10 +358,10 @@ class LossChart(_Chart):
         self._show()
 
     def _describe(self) -> None:
-        words = [self.tr("Loss")]
+        words = [self._name]
         finite = self._raw_y[np.isfinite(self._raw_y)]
         if len(finite):
-            words.append(self.tr("training %1 at step %2").replace("%1", _loss(self._smooth_y_last())))
+            words.append(self.tr("training %1 at step %2").replace("%1", self._form(self._smooth_y_last())))
             words[-1] = words[-1].replace("%2", QLocale().toString(round(self._x[-1])))
         best = self.best()
         if best is not None:
@@ -363,7 +373,7 @@ class LossChart(_Chart):
         return float(finite[-1]) if len(finite) else float("nan")
 
     def _best_words(self, best: tuple[float, float]) -> str:
-        words = self.tr("%1 at step %2").replace("%1", _loss(best[1]))
+        words = self.tr("%1 at step %2").replace("%1", self._form(best[1]))
         return words.replace("%2", QLocale().toString(round(best[0])))
 
     def _y_ticks(self) -> list[float]:
@@ -461,7 +471,8 @@ class LossChart(_Chart):
         text(painter, QRectF(left, top + px(14), width, px(14)), words, "axis", colours.t1, align=align, weight=600)
 
     def _hover_at(self, position: QPointF | None) -> None:
-        inside = position is not None and self._plot.area().contains(position) and len(self._x) > 0
+        known = len(self._x) > 0 or bool(self._evals)
+        inside = position is not None and self._plot.area().contains(position) and known
         self._hover = self._plot.x_at(position.x()) if inside and position is not None else None
         self.hovered.emit("; ".join(" ".join(pair) for pair in self._hover_rows()))
         self._plot.viewport().update()
@@ -469,16 +480,20 @@ class LossChart(_Chart):
     def _hover_rows(self) -> list[tuple[str, str]]:
         if self._hover is None:
             return []
+        if not len(self._x):
+            nearest = min(self._evals, key=lambda point: abs(point[0] - (self._hover or 0.0)))
+            said = self._form(nearest[1]) if isfinite(nearest[1]) else self.tr("not a number")
+            return [(self.tr("Step"), QLocale().toString(round(nearest[0]))), (self._name, said)]
         at = int(np.abs(self._x - self._hover).argmin())
         rows = [(self.tr("Step"), QLocale().toString(round(self._x[at])))]
         value = float(self._raw_y[at])
         not_a_number = self.tr("not a number")
-        rows.append((self.tr("This step"), _loss(value) if isfinite(value) else not_a_number))
+        rows.append((self.tr("This step"), self._form(value) if isfinite(value) else not_a_number))
         if isfinite(self._smooth_y[at]):
-            rows.append((self.tr("Smoothed"), _loss(float(self._smooth_y[at]))))
+            rows.append((self.tr("Smoothed"), self._form(float(self._smooth_y[at]))))
         near = self._near_eval(float(self._x[at]))
         if near is not None:
-            rows.append((self.tr("Held-out data"), _loss(near[1])))
+            rows.append((self.tr("Held-out data"), self._form(near[1])))
         return rows
 
     def _near_eval(self, step: float) -> tuple[float, float] | None:

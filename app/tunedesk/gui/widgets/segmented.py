@@ -118,10 +118,23 @@ class Segmented(QWidget):
             if segment.key == key:
                 segment.setEnabled(enabled)
                 segment.setToolTip("" if enabled else reason)
+                segment.setAccessibleDescription("" if enabled else reason)
+
+    def set_option_shown(self, key: str, shown: bool) -> None:
+        """Show or leave out one option."""
+        for segment in self._segments():
+            if segment.key == key:
+                segment.setVisible(shown)
+        self._row.invalidate()
+        self.updateGeometry()
+
+    def shown(self) -> list[str]:
+        """Return the keys of the options that are not left out."""
+        return [segment.key for segment in self._segments() if not segment.isHidden()]
 
     def move_focus(self, start: QAbstractButton, step: int) -> None:
         """Choose the next allowed option to the left or right."""
-        allowed = [segment for segment in self._segments() if segment.isEnabled()]
+        allowed = [segment for segment in self._segments() if segment.isEnabled() and not segment.isHidden()]
         at = next((i for i, segment in enumerate(allowed) if segment is start), 0)
         target = allowed[(at + step) % len(allowed)]
         target.setFocus(Qt.FocusReason.TabFocusReason)
@@ -137,5 +150,5 @@ class Segmented(QWidget):
         painter.setBrush(QColor(colours.card))
         painter.setPen(QPen(QColor(colours.line2), 1))
         painter.drawRoundedRect(QRectF(self.rect()).adjusted(0.5, 0.5, -0.5, -0.5), 6, 6)
-        for segment in self._segments()[1:]:
+        for segment in [segment for segment in self._segments() if not segment.isHidden()][1:]:
             painter.drawLine(segment.x(), 1, segment.x(), self.height() - 1)

@@ -346,10 +346,10 @@ class TokenLegend(QWidget):
         ]
         self._show([*entries[:2], *(entry for entry in entries[2:] if entry[2])])
 
-    def set_label_counts(self, read: int, cut: int = 0) -> None:
-        """Show what the tints mean where a label is learned: it is one thing and needs no count."""
+    def set_label_counts(self, read: int, cut: int = 0, *, name: str = "") -> None:
+        """Show what the tints mean where a label, or a thing called `name`, is learned: it needs no count."""
         entries: list[tuple[TokenKind, str, int | None]] = [
-            ("trained", self.tr("Label to learn"), None),
+            ("trained", name or self.tr("Label to learn"), None),
             ("context", self.tr("Tokens read"), read),
         ]
         self._show([*entries, ("cut", self.tr("Cut off"), cut)] if cut else entries)
