@@ -11,7 +11,7 @@ kernel take it, so that scores, shares and dropped shares are all there, in fp32
 
 
 def kept_whole(model: ModelInfo) -> int:
-    """Weights of linear layers that are not packed in 4 bits: transformers keeps the last of T5's feed-forward whole."""
+    """Weights of linear layers that are not packed in 4 bits: of T5's feed-forward transformers keeps the last."""
     if model.kind != "seq2seq":
         return 0
     return sum(item.in_features * item.out_features * item.count for item in model.linears if item.name == "wo")

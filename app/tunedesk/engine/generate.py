@@ -140,8 +140,8 @@ class TextStream:
         return str(self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
     def _tell(self, text: str) -> None:
-        self._from, self._told = self._told, len(self.token_ids)
-        if text:
+        if text:  # tokens that say nothing are read with the next, whose space would be lost at the start of a text
+            self._from, self._told = self._told, len(self.token_ids)
             self.text += text
             self._say(text)
 
