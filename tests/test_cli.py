@@ -52,7 +52,7 @@ def test_that_the_matrix_says_what_works_together(tmp_path: Path) -> None:
     found = {(row["family"], row["method"], row["task"]): row for row in rows}
     assert found["LLaMA", "lora", "chat"]["fits"]
     assert "none" in found["LLaMA", "bitfit", "chat"]["reason"]
-    assert len(rows) == 8 * 4 * len(CATALOGUE)
+    assert len(rows) == 8 * 5 * len(CATALOGUE)
     assert "no biases" in tunedesk("methods", "--matrix", home=tmp_path).stdout
 
 
@@ -179,3 +179,29 @@ def test_that_a_damaged_record_is_named_with_its_line(tmp_path: Path) -> None:
     done = tunedesk("resume", "one", home=tmp_path)
     assert done.returncode == 2
     assert "Line 1 is no event" in done.stderr
+
+
+def test_that_ratings_are_shown_once_the_loss_is_stated(tmp_path: Path) -> None:
+    path = tmp_path / "rated.jsonl"
+    rows = [{"prompt": f"Hello {n}?", "completion": "Good day.", "label": n % 2 == 0} for n in range(4)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = tunedesk("data", str(path), "--task", "preference", "--preference-loss", "kto", "--json", home=tmp_path)
+    assert json.loads(done.stdout)["layout"] == "rated"
+
+
+def test_that_a_run_tells_what_it_forgot_and_is_not_resumed_once_complete(tmp_path: Path) -> None:
+    model = tiny_model(tmp_path / "model")
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(json.dumps({"prompt": f"Hello {n}?", "completion": "Good day."}) + "\n" for n in range(8)))
+    spec = tmp_path / "RUN.toml"
+    spec.write_text(
+        f"[model]\nsource = {json.dumps(str(model))}\n[data]\ntrain = {json.dumps(str(rows))}\n"
+        "[training]\ndevice = 'cpu'\nmax_steps = 1\n"
+    )
+    done = tunedesk("train", str(spec), "--out", str(tmp_path / "run"), home=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "general text" in done.stdout.split("Done.")[-1]
+    again = tunedesk("resume", str(tmp_path / "run"), home=tmp_path)
+    assert again.returncode == 2
+    assert "nothing to resume" in again.stderr
+    assert "Go on with it" not in again.stdout

@@ -26,7 +26,7 @@ from tunedesk import __version__, terminal
 from tunedesk.core import events as e
 from tunedesk.core.adapters import Adapter, delete_adapter, find_adapter_called, list_adapters, rename_adapter
 from tunedesk.core.client import EngineProcess
-from tunedesk.core.describe import ModelInfo
+from tunedesk.core.describe import ModelInfo, ProblemType
 from tunedesk.core.hardware import choose_device, read_hardware
 from tunedesk.core.matching import TASKS, Match, matches, matrix, tasks_of, unfit_task
 from tunedesk.core.methods import CATALOGUE, TRAINABLE, Method
@@ -184,7 +184,8 @@ def _train(run: RunFolder, *, resume: bool, as_json: bool, before: RunState | No
     if not as_json:
         terminal.show_verdict(state, str(run.path))
         show_problems(state.problems)
-        if state.status in ("failed", "stopped") and state.checkpoint:
+        complete = any(problem.code == "run.complete" for problem in state.problems)
+        if state.status in ("failed", "stopped") and state.checkpoint and not complete:
             OUT.print(f"Go on with it: tunedesk resume {run.path}", markup=False, soft_wrap=True)
     status = _status(state.status, state.problems)
     if status == 2 and state.began is None and not resume:
@@ -228,7 +229,14 @@ def data(options: argparse.Namespace) -> int:
     """`tunedesk data FILE`."""
     source = options.file if options.file.startswith("starter:") else str(Path(options.file).expanduser().resolve())
     columns = dict(_pair(item) for item in options.column)
-    job = e.InspectData(source=source, model=options.model, task=options.task, columns=columns)
+    job = e.InspectData(
+        source=source,
+        model=options.model,
+        task=options.task,
+        problem_type=options.problem_type,
+        preference_loss=options.preference_loss,
+        columns=columns,
+    )
     found = _collect(job, (e.DataDescribed,))
     event = next(event for event in found if isinstance(event, e.DataDescribed))
     if options.json:
@@ -998,6 +1006,8 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("file", metavar="FILE")
     sub.add_argument("--model", metavar="M", help="see it with this model's eyes")
     sub.add_argument("--task", choices=["auto", *TASKS], default="auto")
+    sub.add_argument("--problem-type", choices=["auto", *get_args(ProblemType)], default="auto")
+    sub.add_argument("--preference-loss", choices=["dpo", "kto", "orpo"], default="dpo")
     sub.add_argument("--column", action="append", default=[], metavar="ROLE=COLUMN", help="e.g. prompt=question")
     _add_methods(add("methods", methods, "every method: what it is for, what it costs, when not to use it"))
     _add_chat(add("chat", chat, "talk to a run or a model"))

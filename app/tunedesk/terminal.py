@@ -18,6 +18,7 @@ from rich.text import Text
 from tunedesk.core import events as e
 from tunedesk.core.adapters import Adapter
 from tunedesk.core.describe import DataInfo, ModelInfo, RenderedRow, TaskKind
+from tunedesk.core.forgetting import verdict
 from tunedesk.core.hardware import GIB
 from tunedesk.core.matching import TASK_WORDS, TASKS, Match, short
 from tunedesk.core.measures import metric_words
@@ -136,7 +137,7 @@ class TrainingView:
 
 
 def show_verdict(state: RunState, folder: str) -> None:
-    """The end of a run in two sentences."""
+    """The end of a run in two sentences, and what it forgot."""
     base, best = state.base_loss, state.best
     if state.status == "failed":
         return
@@ -151,6 +152,8 @@ def show_verdict(state: RunState, folder: str) -> None:
         )
     else:
         OUT.print(ended)
+    if state.forgetting:
+        OUT.print(verdict(state.forgetting.measure, state.forgetting.before, state.forgetting.after)[1])
     OUT.print(f"Run folder: {folder}", markup=False, soft_wrap=True)
 
 

@@ -164,7 +164,7 @@ def packed(folder: Path, dtype: torch.dtype = torch.float32, device: str = "cpu"
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
     )
     model = tuned(folder, quantization_config=nf4, device_map={"": device})
-    _keep_packed(model)
+    _keep_packed(model, for_training=True)
     return model
 
 

@@ -136,7 +136,7 @@ def test_that_packed_weights_give_what_peft_gives(tiny_models: dict[str, Path], 
             bnb_4bit_compute_dtype=torch.float32,
         )  # fmt: skip
         model = tuned(tiny_models[family], quantization_config=nf4, device_map={"": "cpu"})
-        _keep_packed(model)
+        _keep_packed(model, for_training=True)
         return model
 
     rows = some_rows()

@@ -116,6 +116,7 @@ def test_that_a_stated_kind_parts_texts_and_reads_whole_numbers(tmp_path: Path) 
         ([["a"], ["b"], None], "auto", "data.no_labels", "line 3", "empty"),
         ([["a"], ["b"], [["c"]]], "auto", "data.labels_type", "line 3", '[["c"]]'),
         ([["a"], ["b"], "c, d"], "auto", "data.labels_type", "line 3", "c, d"),
+        ([0.5, 1.5, 2.5], "multi_label", "data.labels_type", "lines 1, 2 and 3", "1.5"),
         ([["a"], ["b", None], ["c", 0.5]], "auto", "data.labels_type", "lines 2 and 3", "0.5"),
         ([["a"], ["b", " b"]], "auto", "data.label_twice", "line 2", "b"),
         ([["a", "b"], ["b", "a"]], "auto", "data.one_label", "column 'label'", "'a', 'b'"),

@@ -267,7 +267,9 @@ def test_that_a_resumed_run_ends_with_the_same_weights(
     assert losses(first)[:5] + losses(second) == losses(one)
     for name, tensor in weights(whole).items():
         assert torch.equal(tensor, weights(run)[name]), name
+    record = run.events_file.read_bytes()
     assert problem(resume(run)).code == "run.complete"
+    assert run.events_file.read_bytes() == record
 
 
 def test_that_a_killed_run_goes_on_from_its_last_whole_checkpoint(

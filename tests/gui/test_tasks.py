@@ -36,6 +36,7 @@ from tunedesk.gui.pages.train import TrainPage
 from tunedesk.gui.pages.try_ import TryPage
 from tunedesk.gui.rail_lines import RailLines
 from tunedesk.gui.widgets import Button, Label
+from tunedesk.gui.widgets.chart_math import ticks
 from tunedesk.gui.widgets.confusion import ConfusionMatrix
 
 
@@ -646,3 +647,12 @@ def test_that_no_label_of_any_task_is_cut_off(qapp, size: tuple[int, int]) -> No
             found += [(name, key, *cut_labels(window.page(key)))] if cut_labels(window.page(key)) else []
         end(window)
     assert found == []
+
+
+def test_that_steps_are_counted_in_whole_numbers() -> None:
+    for last in (3, 5, 8, 25, 63):
+        for about in (3.0, 8.0, 11.5):
+            found = ticks(0, last, about, least=1)
+            assert all(value == round(value) for value in found)
+            assert len(found) == len(set(found)) >= 2
+    assert ticks(0, 5, 11.5, least=1) == [0, 1, 2, 3, 4, 5]

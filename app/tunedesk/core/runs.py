@@ -112,6 +112,14 @@ class RunFolder:
                     return number
         return 0
 
+    def outcome(self) -> str | None:
+        """How the run ended by its report, `completed`, `stopped` or `failed`; None while it has none."""
+        try:
+            report = json.loads(self.report_file.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return report.get("outcome") if isinstance(report, dict) else None
+
     def process_id(self) -> int | None:
         """The pid of the last engine that worked on this run."""
         pid = None

@@ -30,7 +30,8 @@ def prepare(job: Job, channel: Channel) -> None:
     if isinstance(job, Train):
         run = open_run(Path(job.run))
         run.stop_request.unlink(missing_ok=True)
-        channel.record_to(run.events_file, run.stop_request)
+        if not (job.resume and run.outcome() == "completed"):  # which is refused, and leaves no mark on the run
+            channel.record_to(run.events_file, run.stop_request)
 
 
 def perform(job: Job, channel: Channel) -> Outcome:

@@ -46,8 +46,8 @@ _WORDS = {
     "data.labels_type": (
         "One row has something other than a list of labels.",
         "{n} rows have something other than a list of labels.",
-        'Write a list of texts or whole numbers in every row; or set [task] problem_type = "multi_label" to part texts '
-        "at commas, semicolons and bars.",
+        'Write a list of texts or whole numbers in each row. With [task] problem_type = "multi_label" texts are parted '
+        'at commas, semicolons and bars; measured numbers need "regression".',
     ),
     "data.label_twice": (
         "One row names the same label twice.",

@@ -9,6 +9,8 @@ from tunedesk.engine.channel import Channel
 from tunedesk.engine.checkpoints import Progress, megabytes
 
 _MINUTE = 60.0
+_WORSE = 1.01
+"""Of the untouched model's loss: what is above it by less is chance."""
 
 
 class Remarks:
@@ -62,11 +64,11 @@ class Remarks:
                 f"the model begins to memorise. The best checkpoint, of step {now.best_step:,}, is kept.",
                 step,
             )
-        if now.base_loss is not None and now.last_eval > now.base_loss and not self._warned_base:
+        if now.base_loss is not None and now.last_eval > _WORSE * now.base_loss and not self._warned_base:
             self._warned_base = True
             self.warn(
                 f"Held-out loss ({now.last_eval:.3f}) is above that of the untouched model ({now.base_loss:.3f}): "
-                "it forgets more than it learns. A lower learning rate may help.",
+                "it does worse than before. A lower learning rate may help.",
                 step,
             )
         elif training_fell and now.rises == 0 and before.last_eval is not None and now.last_eval < before.last_eval:

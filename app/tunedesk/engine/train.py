@@ -387,7 +387,7 @@ def broken_base(info: ModelInfo, resolved: Resolved) -> Problem:
 
 
 def _check_state(run: RunFolder, resume: bool) -> None:
-    if resume and _outcome(run) == "completed":
+    if resume and run.outcome() == "completed":
         raise ProblemError(
             Problem(
                 code="run.complete",
@@ -405,14 +405,6 @@ def _check_state(run: RunFolder, resume: bool) -> None:
                 fix=f"`tunedesk resume {run.path}` goes on from the last; or start a new run.",
             )
         )
-
-
-def _outcome(run: RunFolder) -> str | None:
-    try:
-        report = json.loads(run.report_file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return report.get("outcome") if isinstance(report, dict) else None
 
 
 def _plan(spec: RunSpec, info: ModelInfo, material: Material, tokens: Tokens, device: Device) -> tuple[Plan, DataInfo]:

@@ -272,6 +272,7 @@ class Session(QObject):
         except ProblemError as error:
             self.failed.emit(error.problems)
             return
+        self._update(spec=spec)
         self._watch(run, EngineProcess(Train(run=str(run.path)), run.log_file, run.events_file), RunState())
 
     def resume_run(self) -> None:
@@ -328,6 +329,7 @@ class Session(QObject):
     def new_run(self) -> None:
         """Leave the shown run (it goes on if it is training) and keep the choices for a new one."""
         self._drop("train")
+        self._update(spec=self.project.spec.model_copy(update={"name": None}))
         self._show(None, None)
 
     def mark_tried(self) -> None:

@@ -15,11 +15,18 @@ from tunedesk.core.state import RunState
 from tunedesk.gui import task_words, words
 from tunedesk.gui.pages._parts import clear
 from tunedesk.gui.widgets import Card, ElidedLabel, Label
+from tunedesk.gui.widgets.paint import text_width
 
 MOST: Final = 4
 """So many figures stand beside each other."""
 _BY_KEY: Final = {measure.key: measure for measure in MEASURES}
 _SHORT: Final = {"macro_f1": "f1", "micro_f1": "micro"}
+_WIDEST: Final = {
+    "right": "000",
+    **dict.fromkeys(("accuracy", "preference_accuracy", "exact_match"), "100%"),
+    **dict.fromkeys(("pearson", "reward_margin"), f"{words.MINUS}0.000"),
+}
+"""The widest that a figure mostly is: its room is kept from the first, so that no column moves."""
 _ROWS: Final = ("latest", "best", "base")
 
 
@@ -91,9 +98,11 @@ class ChecksCard(Card):
             for name, cell in self._cells[key].items():
                 cell.setObjectName(f"{key}_{_SHORT.get(name, name)}")
                 cell.setToolTip(self._title_of(name)[1])
+                cell.setMinimumWidth(math.ceil(text_width(_WIDEST.get(name, "0.000"), "strong")))
 
     def _cell(self, text: str, row: int, column: int, role: str, tone: str) -> Label:
         label = Label(text, role, tone)  # type: ignore[arg-type]
+        label.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
         self._grid.addWidget(label, row, column, Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
         return label
 
@@ -108,7 +117,7 @@ class ChecksCard(Card):
             self._build(columns)
         rows = state.began.eval_rows if state.began else 0
         if "preference_accuracy" in columns:
-            self.set_title(self.tr("Of {0} held-out answers").format(words.count(rows)))
+            self.set_title(self.tr("Of {0} held-out rows").format(words.count(rows)))
         else:
             self.set_title(self.tr("Of {0} held-out texts").format(words.count(rows)))
         self.about.setText(self._meaning(columns))
@@ -126,6 +135,7 @@ class ChecksCard(Card):
         values = {name: self._value(name, check, rows) for name in self._columns}
         for name, cell in self._cells[key].items():
             cell.setText(values[name])
+        self._grid.invalidate()
         said = ", ".join([self._names[key].text(), *values.values()])
         self._cells[key][self._columns[0]].setAccessibleName(said)
         if check is not None:

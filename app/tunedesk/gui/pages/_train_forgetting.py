@@ -61,6 +61,7 @@ class ForgettingGauge(QWidget):
         self.setMaximumWidth(px(WIDTH) if beside else QWIDGETSIZE_MAX)
         self.said.setMinimumHeight(px(_LINES) if beside else 0)
         self.setMinimumHeight(px(_LINES + _GAP + _ROW) if beside else 0)
+        self._lay_out()
 
     def show_check(self, check: ForgettingChecked | None) -> None:
         """Show what was found."""
@@ -84,6 +85,13 @@ class ForgettingGauge(QWidget):
         self.setToolTip(f"{sentence} {about}")
         self.setAccessibleName(f"{sentence} {self.bar.accessibleName()}")
         self.setVisible(True)
+        self._lay_out()
+
+    def _lay_out(self) -> None:
+        """Give the sentence its lines at once, also where the gauge as a whole keeps its size."""
+        if (layout := self.layout()) is not None:
+            layout.invalidate()
+            layout.activate()
 
 
 class _Sentence(Label):

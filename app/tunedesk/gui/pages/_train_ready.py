@@ -192,10 +192,13 @@ class ReadyPanel(QWidget):
         return self.tr("about {0}; {1} is free").format(words.band(plan.asked), words.gib(plan.device.free_bytes))
 
     def _promises(self, plan: Plan | None) -> list[str]:
-        every = words.several(plan.resolved.save_steps, self.tr("step"), self.tr("steps")) if plan else words.DASH
+        steps = plan.resolved.save_steps if plan else 0
+        every = self.tr("{0} steps").format(words.count(steps) if plan else words.DASH)
         return [
             self.tr("It runs on its own. You may close this window; it goes on and is found in the list of runs."),
-            self.tr("A checkpoint is kept every {0}. A power cut costs what came after the last one.").format(every),
+            self.tr("A checkpoint is kept every {0}. A power cut costs what came after the last one.").format(
+                self.tr("step") if steps == 1 else every
+            ),
             self.tr("You can stop at any time; the best result so far is kept."),
             self.tr("Nothing leaves this computer."),
         ]

@@ -87,14 +87,19 @@ def _measured_verdict(state: RunState, best: Evaluated, telling: Measure) -> Ver
     else:
         headline = f"{headline}."
     better = best.step > 0 and (before is None or not math.isfinite(before) or now > before)
+    told = [found for found in measures_in(best.metrics) if found[0].key not in (telling.key, "perplexity")]
     others = [
-        f"{tr(item.title)} {task_words.measured(item, value)}"
-        for item, value in measures_in(best.metrics)
-        if item.key not in (telling.key, "perplexity")
+        f"{_inside(tr(item.title)) if place else tr(item.title)} {task_words.measured(item, value)}"
+        for place, (item, value) in enumerate(told)
     ]
     kept = tr("The best, step {0}, is kept.").format(words.count(best.step))
     rest = f" {words.listed(others)}." if others else ""
     return Verdict("ok" if better else "warn", headline, f"{_how_long(state)} {kept}{rest}")
+
+
+def _inside(title: str) -> str:
+    """A title amid a sentence: ``mean error``; what is spelled in capitals stays, ``RMSE``."""
+    return title[:1].lower() + title[1:] if title[1:2].islower() else title
 
 
 def _said(measure: Measure, value: float) -> str:

@@ -14,7 +14,7 @@ from tunedesk.core.events import Sampling
 from tunedesk.gui import task_words, words
 from tunedesk.gui.chatting import Answer, ChatSession, Turn
 from tunedesk.gui.pages._parts import clear, keep_place
-from tunedesk.gui.pages._try_parts import Composer
+from tunedesk.gui.pages._try_parts import ROOM, Composer
 from tunedesk.gui.theme import Theme
 from tunedesk.gui.widgets import (
     Bar,
@@ -282,7 +282,7 @@ class LabelPanel(QWidget):
         self.button.setMinimumWidth(Theme.of().px(96))
         self.button.clicked.connect(self.send)
         row = QHBoxLayout()
-        row.setContentsMargins(15, 9, 9, 9)
+        row.setContentsMargins(15 - ROOM, 9, 9, 9)
         row.setSpacing(12)
         row.addWidget(self.field, 1, Qt.AlignmentFlag.AlignVCenter)
         row.addWidget(self.button, 0, Qt.AlignmentFlag.AlignTop)

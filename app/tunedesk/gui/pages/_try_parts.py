@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from html import escape
-from typing import Literal
+from typing import Final, Literal
 
 from PySide6.QtCore import QPoint, QPointF, QRectF, QSize, Qt, Signal
 from PySide6.QtGui import QColor, QHideEvent, QKeyEvent, QPainter, QPaintEvent
@@ -334,6 +334,10 @@ class SamplingPopup(Popup):
         return box
 
 
+ROOM: Final = 6
+"""Pixels between the words of a composer and its edge, where the focus ring is."""
+
+
 class Composer(QPlainTextEdit):
     """The field to write in: Enter sends, Shift and Enter starts a new line; it grows to five lines."""
 
@@ -347,7 +351,7 @@ class Composer(QPlainTextEdit):
         self.setTabChangesFocus(True)
         self.setVerticalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAsNeeded)
         self.document().setDocumentMargin(0)
-        self.setViewportMargins(0, 6, 0, 6)
+        self.setViewportMargins(ROOM, 6, ROOM, 6)
         self.textChanged.connect(self._fit)
         self._fit()
 

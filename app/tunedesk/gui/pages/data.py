@@ -269,7 +269,9 @@ class DataPage(Page):
         }
         support = self.tr("349 conversations of the support desk of an invented lamp maker, with a voice of its own.")
         formats = f"{formats} {about.get(self.kind, support)}"
-        self.empty.set_text(formats, self.tr("No data yet"))
+        asked = not self.mapping.isHidden()
+        self.open.set_kind("plain" if asked else "primary")
+        self.empty.set_text(formats, self.tr("Or take other data") if asked else self.tr("No data yet"))
 
     def _show_header(self, info: DataInfo | None, nothing: bool) -> None:
         source = self.session.project.spec.data.train
@@ -320,5 +322,6 @@ class DataPage(Page):
         elif loading:
             hint = self.tr("Wait until it is read")
         else:
-            hint = self.tr("Choose a file first")
+            asked = not self.mapping.isHidden()
+            hint = self.tr("Say which column is what") if asked else self.tr("Choose a file first")
         self.footer.set_hint(hint)

@@ -21,6 +21,7 @@ from tunedesk.gui.chatting import ChatSession, Voice
 from tunedesk.gui.pages._try_adapters import AdapterPicker
 from tunedesk.gui.pages._try_labels import LabelPanel
 from tunedesk.gui.pages._try_parts import (
+    ROOM,
     SIDES,
     Composer,
     HeadCard,
@@ -164,7 +165,7 @@ class TryPage(Page):
             button.setMinimumWidth(Theme.of().px(84))
         self.stop_button.hide()
         top = QHBoxLayout()
-        top.setContentsMargins(15, 9, 9, 4)
+        top.setContentsMargins(15 - ROOM, 9, 9, 4)
         top.setSpacing(12)
         top.addWidget(self.composer, 1, Qt.AlignmentFlag.AlignVCenter)
         top.addWidget(self.send_button, 0, Qt.AlignmentFlag.AlignTop)

@@ -76,9 +76,11 @@ def round_top(value: float) -> float:
     return next(power * factor for factor in (1, 1.2, 1.6, 2, 3, 4, 5, 6, 8, 10) if power * factor >= value * 0.999)
 
 
-def ticks(low: float, high: float, about: float) -> list[float]:
-    """Return the round values within a range."""
-    step = round_step(high - low, about)
+def ticks(low: float, high: float, about: float, least: float = 0.0) -> list[float]:
+    """Return the round values within a range, `least` apart or more: 1 for what is counted."""
+    step = max(least, round_step(high - low, about))
+    if least and step % least:
+        step = round_step(high - low, (high - low) / (2 * step))  # 2.5 becomes 5
     first, last = ceil(low / step - 1e-6), floor(high / step + 1e-6)
     return [index * step for index in range(first, last + 1)]
 

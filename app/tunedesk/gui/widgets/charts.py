@@ -397,7 +397,7 @@ class LossChart(_Chart):
         area = self._plot.area()
         painter.fillRect(QRectF(area.left(), round(area.bottom()), area.width(), 1), QColor(colours.line2))
         low, high = self._plot.box.viewRange()[0]
-        for value in ticks(low, high, max(2.0, area.width() / px(56))):
+        for value in ticks(low, high, max(2.0, area.width() / px(56)), least=1):
             x = self._plot.spot(value, 0).x()
             words = QLocale().toString(round(value))
             box = QRectF(x - 40, area.bottom() + 7, 80, px(16))
