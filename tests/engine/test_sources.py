@@ -63,7 +63,11 @@ def test_that_the_description_is_that_of_the_loaded_model(tmp_path: Path, family
     assert (info.layers, info.hidden_size, info.attention_heads) == (2, 64, 4)
     assert info.vocabulary == model.config.vocab_size
     assert info.context_length == 256
-    assert (info.kind, info.tasks, info.origin) == ("decoder", ("chat", "completion"), "folder")
+    assert (info.kind, info.tasks, info.origin) == (
+        "decoder",
+        ("chat", "completion", "classification", "preference"),
+        "folder",
+    )
     linears: dict[tuple[str, int, int], int] = {}
     for name, module in model.named_modules():
         leaf = name.rpartition(".")[2]
@@ -80,9 +84,9 @@ def test_that_an_encoder_can_learn_labels_alone(tmp_path: Path) -> None:
     assert (info.kind, info.tasks, info.family) == ("encoder", ("classification",), "BERT")
 
 
-def test_that_a_model_without_template_only_goes_on_with_texts(tmp_path: Path) -> None:
+def test_that_a_model_without_template_knows_no_conversations(tmp_path: Path) -> None:
     info = resolve(str(tiny_model(tmp_path / "m", template=None)))
-    assert (info.has_chat_template, info.tasks) == (False, ("completion",))
+    assert (info.has_chat_template, info.tasks) == (False, ("completion", "classification", "preference"))
 
 
 def test_that_describing_needs_neither_torch_nor_transformers(llama: Path) -> None:
@@ -395,7 +399,11 @@ def test_that_no_connection_is_a_problem(hub: type[_Hub]) -> None:
 def test_that_the_starter_model_survives_its_conversion() -> None:
     info = resolve("starter:chat")
     assert (info.family, info.parameters, info.dtype) == ("LLaMA", 134_515_008, "bfloat16")
-    assert (info.licence, info.tasks, info.context_length) == ("apache-2.0", ("chat", "completion"), 8192)
+    assert (info.licence, info.tasks, info.context_length) == (
+        "apache-2.0",
+        ("chat", "completion", "classification", "preference"),
+        8192,
+    )
     assert resolve("starter:chat").path == info.path
     assert not check_folder(Path(str(info.path)))
     header = read_header(starter.fetch("chat", print))
