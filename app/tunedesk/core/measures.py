@@ -39,7 +39,7 @@ MEASURES: tuple[Measure, ...] = (
         "Reward margin",
         "{:.3f}",
         "up",
-        "How far the better answer is favoured, in nats.",
+        "How far the better answer is favoured; above 0 is right, and more is surer.",
     ),
     Measure("perplexity", "Perplexity", "{:.4g}", "down", "Among how many equally likely tokens the model wavers."),
 )

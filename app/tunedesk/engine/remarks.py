@@ -83,7 +83,7 @@ class Remarks:
         else:
             text = f"First check: held-out loss is {now.best_loss:.3f}."
         if (margin := now.metrics.get("reward_margin")) is not None:
-            text += f" Better answers are {'ahead' if margin >= 0 else 'behind'} by {abs(margin):.3f} nats."
+            text += f" Better answers are {'ahead' if margin >= 0 else 'behind'} by {abs(margin):.3f}."
         self.good(f"{text} Kept as the best checkpoint.", now.step)
         self._last_routine = time.monotonic()
 
