@@ -91,6 +91,7 @@ class ChecksCard(Card):
         for row, key in enumerate(_ROWS, start=1):
             self._names[key] = Label(titles[key], "secondary", "t2")
             self._grid.addWidget(self._names[key], row, 0)
+            self._grid.setRowMinimumHeight(row, self._names[key].sizeHint().height())
             self._cells[key] = {
                 name: self._cell(words.DASH, row, place, "strong" if place == 1 else "body", "t1")
                 for place, name in enumerate(columns, start=1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from PySide6.QtWidgets import QStackedWidget
+from PySide6.QtWidgets import QSizePolicy, QStackedWidget
 
 from tunedesk.core.methods import method
 from tunedesk.core.problems import Problem
@@ -82,7 +82,7 @@ class TrainPage(Page):
 
     def _show_ready(self) -> None:
         project = self.session.project
-        self.stack.setCurrentIndex(READY)
+        self._show_part(READY)
         self.header.set_title(self.tr("Train"))
         for button in (self.save_button, self.stop_button, self.again_button):
             button.hide()
@@ -120,7 +120,7 @@ class TrainPage(Page):
         return [ProblemItem("warn", headline, text, (("fit", self.tr("Settle the memory")),))]
 
     def _show_run(self, state: RunState) -> None:
-        self.stack.setCurrentIndex(RUN)
+        self._show_part(RUN)
         self.header.set_title(self.tr("Training"))
         self.header.set_subtitle(self._about(state))
         failed = state.status == "failed"
@@ -250,3 +250,10 @@ class TrainPage(Page):
     def _tell_not_saved(self, error: OSError) -> None:
         text = self.tr("The chart was not saved: {0}.").format(error.strerror or str(error))
         Toast.show_in(self.window(), text, kind="bad")
+
+    def _show_part(self, part: int) -> None:
+        """Show one part of the stack, which takes no more room than that part needs."""
+        for place, widget in ((READY, self.ready), (RUN, self.run)):
+            down = QSizePolicy.Policy.Preferred if place == part else QSizePolicy.Policy.Ignored
+            widget.setSizePolicy(QSizePolicy.Policy.Preferred, down)
+        self.stack.setCurrentIndex(part)
