@@ -21,6 +21,7 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, GenerationConfig,
 from tests.engine.conftest import Recorder
 from tests.engine.jobs import do
 from tests.engine.models import pieces, tiny_seq2seq
+from tests.engine.test_methods import step_once
 from tunedesk.core.counts import trainable_parameters
 from tunedesk.core.describe import ModelInfo
 from tunedesk.core.events import (
@@ -130,25 +131,7 @@ def learner_for(
 
 
 def train(learner: Learner, rate: float, steps: int = 8) -> list[float]:
-    losses = []
-    for step in range(1, steps + 1):
-        batches = learner.objective.batches(in_tokens())
-        count, total = sum(batch.trained for batch in batches), 0.0
-        learner.model.train()
-        learner.optimiser.zero_grad()
-        for batch in batches:
-            loss = learner.objective.loss(batch)
-            total += loss.item()
-            torch.autograd.backward(loss / count)
-        if (penalty := learner.tuned.penalty()) is not None:
-            torch.autograd.backward(penalty)
-        learner.clip(1.0)
-        for group in learner.optimiser.param_groups:
-            group["lr"] = rate * group.get("ratio", 1.0)
-        learner.optimiser.step()
-        learner.tuned.after_step(step)
-        losses.append(total / count)
-    return losses
+    return [step_once(learner, in_tokens(), step, rate) for step in range(1, steps + 1)]
 
 
 def greedy(start: int, count: int = 8) -> GenerationConfig:

@@ -14,7 +14,7 @@ from tunedesk.core.events import Sampling
 from tunedesk.gui import task_words, words
 from tunedesk.gui.chatting import Answer, ChatSession, Turn
 from tunedesk.gui.pages._parts import clear, keep_place
-from tunedesk.gui.pages._try_parts import ROOM, Composer
+from tunedesk.gui.pages._try_parts import ROOM, Composer, example_button
 from tunedesk.gui.theme import Theme
 from tunedesk.gui.widgets import (
     Bar,
@@ -295,11 +295,7 @@ class LabelPanel(QWidget):
         self.examples.setObjectName("examples")
         self._example_buttons: list[Button] = []
         for number in range(MOST_EXAMPLES):
-            button = Button("", "plain")
-            button.setObjectName(f"example_{number}")
-            button.setProperty("leftAligned", True)
-            button.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
-            button.setMinimumWidth(120)
+            button = example_button(f"example_{number}")
             button.clicked.connect(lambda _=False, button=button: self._ask(button.text()))
             self.examples.add(button)
             self._example_buttons.append(button)

@@ -372,3 +372,13 @@ class Composer(QPlainTextEdit):
 
 
 Mode = Literal["both", "tuned", "base"]
+
+
+def example_button(name: str) -> Button:
+    """A button as wide as its card, whose text is a question or a text to try."""
+    button = Button("", "plain")
+    button.setObjectName(name)
+    button.setProperty("leftAligned", True)
+    button.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+    button.setMinimumWidth(120)
+    return button

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import Final
 
 from PySide6.QtCore import Signal
-from PySide6.QtWidgets import QSizePolicy, QWidget
+from PySide6.QtWidgets import QWidget
 
 from tunedesk.core.describe import RenderedRow
+from tunedesk.gui.pages._try_parts import example_button
 from tunedesk.gui.widgets import Button, Card
 
 MOST_SUGGESTIONS: Final = 4
@@ -38,11 +39,7 @@ class SuggestionsCard(Card):
         self._shown: tuple[str, ...] = ()
         self.buttons: list[Button] = []
         for number in range(MOST_SUGGESTIONS):
-            button = Button("", "plain")
-            button.setObjectName(f"suggestion_{number}")
-            button.setProperty("leftAligned", True)
-            button.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
-            button.setMinimumWidth(120)
+            button = example_button(f"suggestion_{number}")
             button.clicked.connect(lambda _=False, number=number: self.asked.emit(self._shown[number]))
             self.add(button)
             self.buttons.append(button)
